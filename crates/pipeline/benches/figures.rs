@@ -13,7 +13,8 @@ use watchkeeper::feed::{Feed, FeedSuccess};
 use watchkeeper::subscription::RecvError;
 use watchkeeper::{DynError, ObservationConfig, ObservationHandle, ObservedSource, Observer, async_trait};
 use watchkeeper_pipeline::{
-    CommitStore, Emitter, FileStore, Handler, Item, MemoryStore, Pipeline, StageState, Upstream, stage,
+    CommitStore, Emitter, FileStore, Handler, Item, MemoryStore, Pipeline, StageState, Upstream,
+    UpstreamPosition, stage,
 };
 
 const ITEMS: u64 = 1_000_000;
@@ -94,19 +95,25 @@ impl<W: Task> Handler<u64> for Counting<W> {
     }
 }
 
-/// A loop by hand, with its position in memory.
-async fn by_hand<W: Task>(handle: ObservationHandle<Numbers>, feed: Feed<Numbers>, items: u64, batch: u64) -> f64 {
+/// A loop by hand around the same handler, with its position in memory.
+async fn by_hand<W: Task>(
+    handle: ObservationHandle<Numbers>,
+    feed: Feed<Numbers>,
+    items: u64,
+    batch: u64,
+) -> f64 {
     let mut feed = feed;
     let mut subscription = handle.subscribe();
     publish(&mut feed, items, batch);
     let began = Instant::now();
     let spawned = tokio::spawn(async move {
-        let (mut work, mut seen) = (W::default(), 0);
+        let (mut work, mut seen) = (Counting(W::default()), 0);
+        let mut out = Emitter::new("numbers", UpstreamPosition::Count(0));
         while seen < items {
             match subscription.recv().await {
                 Ok(batch) => {
                     for item in &batch.events {
-                        work.take(*item);
+                        work.handle(Item::Event(item), &mut out).await.expect("it does not fail");
                     }
                     seen += batch.events.len() as u64;
                     black_box(subscription.cursor());
@@ -123,7 +130,11 @@ async fn by_hand<W: Task>(handle: ObservationHandle<Numbers>, feed: Feed<Numbers
 async fn by_stage<W: Task, S: CommitStore<u64, ()>>(items: u64, batch: u64, store: S) -> f64 {
     let mut feed = feed(usize::try_from(items / batch).expect("it fits"));
     let pipeline = Pipeline::builder("figures")
-        .stage(stage("count", || Counting(W::default())).from(Upstream::observation("numbers", &feed.handle())).store(store))
+        .stage(
+            stage("count", || Counting(W::default()))
+                .from(Upstream::observation("numbers", &feed.handle()))
+                .store(store),
+        )
         .metrics(LONG)
         .start()
         .await
@@ -192,6 +203,9 @@ fn main() {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
+        if std::env::args().any(|argument| argument == "profile") {
+            return by_stage::<Sum, _>(5 * ITEMS, 1, MemoryStore::new()).await;
+        }
         for batch in [1_000, 100, 10, 1] {
             compare::<Counts>("counts by key", batch).await;
         }
@@ -199,5 +213,6 @@ fn main() {
             compare::<Sum>("adds", batch).await;
         }
         file_store().await;
+        0.0
     });
 }

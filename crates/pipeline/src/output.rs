@@ -8,7 +8,9 @@ use tokio::time::Instant;
 use watchkeeper::feed::{Feed, FeedError, FeedSuccess};
 use watchkeeper::runtime::StopReason;
 use watchkeeper::subscription::Cursor;
-use watchkeeper::{DynError, ObservationConfig, ObservationRuntimeError, ObservedSource, Observer, async_trait};
+use watchkeeper::{
+    DynError, ObservationConfig, ObservationRuntimeError, ObservedSource, Observer, async_trait,
+};
 
 /// The observer's type of a stage's outputs: each commit publishes a [`StageProgress`] and, if there are any, the outputs
 /// as a batch. Commits without outputs may be published together. Nothing is polled, and the progress goes stale after a

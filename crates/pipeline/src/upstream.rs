@@ -24,8 +24,7 @@ use readers::{Linked, Mapped, Streamed, Subscribed};
 /// Ready with a reader that begins at the position.
 pub(crate) type Opening<'a, T> =
     Pin<Box<dyn Future<Output = Result<Box<dyn Reader<T>>, UpstreamErrorKind>> + Send + 'a>>;
-type Open<T> =
-    Box<dyn FnMut(Option<LinkPlace>, Option<UpstreamPosition>) -> OpeningNow<T> + Send>;
+type Open<T> = Box<dyn FnMut(Option<LinkPlace>, Option<UpstreamPosition>) -> OpeningNow<T> + Send>;
 type OpeningNow<T> = Opening<'static, T>;
 /// Returns how much the upstream has published: see [`StageMetrics::lag`](crate::StageMetrics::lag).
 pub(crate) type Head = Box<dyn Fn() -> Option<u64> + Send + Sync>;
@@ -109,7 +108,8 @@ impl<T: Send + Sync + 'static> Upstream<T> {
                         Some(UpstreamPosition::Batch { cursor, done }) => (Some(cursor), done),
                         Some(UpstreamPosition::Count(_)) => return Err(UpstreamErrorKind::OtherKind),
                     };
-                    let begin = std::future::poll_fn(|context| link.poll_start(consumer, cursor, context)).await;
+                    let begin =
+                        std::future::poll_fn(|context| link.poll_start(consumer, cursor, context)).await;
                     let begin = begin.map_err(|not_there| match not_there {
                         NotThere::Foreign => UpstreamErrorKind::Cursor(CursorError::Foreign),
                         NotThere::Future { newest } => UpstreamErrorKind::Cursor(CursorError::Future {
@@ -205,20 +205,16 @@ impl<T: Send + Sync + 'static> Upstream<T> {
             name,
             open: Box::new(move |place, from| {
                 let (opening, function) = (open(place, from), Arc::clone(&function));
-                Box::pin(async move {
-                    Ok(Box::new(Mapped::new(opening.await?, function)) as Box<dyn Reader<U>>)
-                })
+                Box::pin(
+                    async move { Ok(Box::new(Mapped::new(opening.await?, function)) as Box<dyn Reader<U>>) },
+                )
             }),
             wanted,
             head,
         }
     }
 
-    pub(crate) fn open(
-        &mut self,
-        place: Option<LinkPlace>,
-        from: Option<UpstreamPosition>,
-    ) -> OpeningNow<T> {
+    pub(crate) fn open(&mut self, place: Option<LinkPlace>, from: Option<UpstreamPosition>) -> OpeningNow<T> {
         (self.open)(place, from)
     }
 }

@@ -74,7 +74,12 @@ fn sources_of(
         let (output, found) = stages[*place].output();
         if output != wanted.output {
             let upstream = Arc::clone(upstream);
-            return Err(PipelineError::OutputType { stage: name(), upstream, wanted: wanted.output_name, found });
+            return Err(PipelineError::OutputType {
+                stage: name(),
+                upstream,
+                wanted: wanted.output_name,
+                found,
+            });
         }
         sources.push(Some(*place));
     }
@@ -94,7 +99,9 @@ fn order(sources: &[Vec<Option<usize>>]) -> Result<Vec<usize>, Vec<usize>> {
             let mut path = vec![left[0]];
             loop {
                 let last = path[path.len() - 1];
-                let Some(before) = read(last).find(|source| waiting.contains(source)) else { return Err(path) };
+                let Some(before) = read(last).find(|source| waiting.contains(source)) else {
+                    return Err(path);
+                };
                 if let Some(begin) = path.iter().position(|stage| *stage == before) {
                     let mut circle = path.split_off(begin);
                     circle.reverse();

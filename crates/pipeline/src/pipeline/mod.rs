@@ -203,7 +203,11 @@ impl Pipeline {
     }
 
     /// Waits for a status that satisfies `predicate`: see [`Supervised::wait_for`].
-    pub fn wait_for<'a, F, R>(&self, label: impl Into<String>, predicate: F) -> StateWaitBuilder<'a, PipelineStatus>
+    pub fn wait_for<'a, F, R>(
+        &self,
+        label: impl Into<String>,
+        predicate: F,
+    ) -> StateWaitBuilder<'a, PipelineStatus>
     where
         F: FnMut(&PipelineStatus) -> R + Send + 'a,
         R: Into<Verdict>,
@@ -312,7 +316,10 @@ impl fmt::Debug for Pipeline {
 impl fmt::Debug for PipelineBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stages: Vec<_> = self.stages.iter().map(|stage| stage.name()).collect();
-        f.debug_struct("PipelineBuilder").field("name", &self.name).field("stages", &stages).finish_non_exhaustive()
+        f.debug_struct("PipelineBuilder")
+            .field("name", &self.name)
+            .field("stages", &stages)
+            .finish_non_exhaustive()
     }
 }
 

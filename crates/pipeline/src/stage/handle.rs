@@ -58,7 +58,11 @@ impl StageHandle {
     }
 
     /// Waits for a status that satisfies `predicate`: see [`Supervised::wait_for`](watchkeeper::supervise::Supervised::wait_for).
-    pub fn wait_for<'a, F, R>(&self, label: impl Into<String>, predicate: F) -> StateWaitBuilder<'a, StageStatus>
+    pub fn wait_for<'a, F, R>(
+        &self,
+        label: impl Into<String>,
+        predicate: F,
+    ) -> StateWaitBuilder<'a, StageStatus>
     where
         F: FnMut(&StageStatus) -> R + Send + 'a,
         R: Into<Verdict>,
@@ -134,7 +138,10 @@ impl StageHandle {
         let not_working = async {
             loop {
                 let state = watch.state().state;
-                if !state.is_working() || matches!(watch.condition(), Condition::Ended(_)) || watch.changed().await.is_err() {
+                if !state.is_working()
+                    || matches!(watch.condition(), Condition::Ended(_))
+                    || watch.changed().await.is_err()
+                {
                     return watch.state().state;
                 }
             }
@@ -175,7 +182,9 @@ impl StageHandle {
         }
         match started(&self.core).await {
             Ok(()) => Ok(()),
-            Err(status) => Err(RestartStageError::NotStarted { stage, state: status.state, failure: status.failure }),
+            Err(status) => {
+                Err(RestartStageError::NotStarted { stage, state: status.state, failure: status.failure })
+            }
         }
     }
 }
@@ -185,7 +194,9 @@ pub(crate) async fn started(core: &StageCore) -> Result<(), StageStatus> {
     until(core, |status| match status.state {
         StageState::Created => None,
         // What fails later has started: it may have failed before this look.
-        StageState::Failed if status.failure.as_ref().is_none_or(|failure| failure.kind == StageFailureKind::Open) => {
+        StageState::Failed
+            if status.failure.as_ref().is_none_or(|failure| failure.kind == StageFailureKind::Open) =>
+        {
             Some(Err(status.clone()))
         }
         _ => Some(Ok(())),

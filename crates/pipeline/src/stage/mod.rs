@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use watchkeeper::runtime::MAX_DURATION;
-use watchkeeper::supervise::{Backoff, Delays, Supervised, SuperviseError, supervise};
+use watchkeeper::supervise::{Backoff, Delays, SuperviseError, Supervised, supervise};
 
 use crate::error::SettingProblem;
 use crate::handler::Handler;
@@ -302,7 +302,8 @@ where
             handle: Arc::clone(&handle),
         });
         // The pipeline ends a drain that takes too long.
-        let machine = supervise(machine).worker(worker).drain(MAX_DURATION).name(&*self.name).trace(64).spawn()?;
+        let machine =
+            supervise(machine).worker(worker).drain(MAX_DURATION).name(&*self.name).trace(64).spawn()?;
         let output_name = type_name::<H::Output>();
         Ok(StageCore { name: self.name, machine, shared, requests, handle, output_name })
     }

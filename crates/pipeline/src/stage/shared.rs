@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 
 use crate::item::Item;
 use crate::link::lock;
-use crate::stage::caught::NOTE;
 use crate::position::UpstreamPosition;
+use crate::stage::caught::NOTE;
 use crate::upstream::Head;
 
 /// A request for the worker, between two items.

@@ -12,7 +12,7 @@ use super::state::StageState::{self, BackingOff, Created, Drained, Draining, Fai
 use super::state::{OnError, StageFailure, StageFailureKind};
 use crate::position::UpstreamPosition;
 use On::{
-    CommitFailed, CommitFailedForGood, Drain, Ended, ItemFailed, ItemFailedForGood, Open, Opened, OpenFailed,
+    CommitFailed, CommitFailedForGood, Drain, Ended, ItemFailed, ItemFailedForGood, Open, OpenFailed, Opened,
     ReadFailed, Restart, Retry, Start,
 };
 use Policy::{DeadLetter, PoisonAtOnce, PoisonLater, Stop};
@@ -71,9 +71,8 @@ fn machine(policy: Policy) -> Stage {
 }
 
 fn event(on: On) -> StageEvent {
-    let failed = |kind, attempt| {
-        StageEvent::Failed(Arc::new(StageFailure { kind, attempt, message: String::new() }))
-    };
+    let failed =
+        |kind, attempt| StageEvent::Failed(Arc::new(StageFailure { kind, attempt, message: String::new() }));
     let item = StageFailureKind::Item { upstream: "numbers".into(), position: UpstreamPosition::Count(0) };
     match on {
         Open => StageEvent::Open,
@@ -131,7 +130,11 @@ impl Subject for Stage {
     fn step(&mut self, on: On) -> Step<Effect> {
         let judged = self.machine.judge(event(on), Instant::now());
         let waits = self.machine.timeout().is_some();
-        assert!(!waits || matches!(self.machine.state, BackingOff | Draining), "it waits in {:?}", self.machine.state);
+        assert!(
+            !waits || matches!(self.machine.state, BackingOff | Draining),
+            "it waits in {:?}",
+            self.machine.state
+        );
         assert!(waits || self.machine.state != BackingOff, "nothing ends its delay");
         if let Judged::Moved(effects) | Judged::Stayed(effects) = &judged {
             self.is_over |= effects.contains(&FINISH);

@@ -215,7 +215,8 @@ where
         let limit = self.parts.item_timeout;
         let began = Instant::now();
         let watch = self.watch.as_ref();
-        let handled = caught(handle_items(handler, pending, &mut self.emitter, publisher, limit, watch)).await;
+        let handled =
+            caught(handle_items(handler, pending, &mut self.emitter, publisher, limit, watch)).await;
         self.parts.shared.handled_for(began.elapsed());
         let error = match handled {
             Ok(Ok(Paused(has_waited))) => {

@@ -137,8 +137,11 @@ where
             next_dead_letter: stored.next_dead_letter,
         };
         let path = Arc::clone(&self.path);
-        let mut bytes = serde_json::to_vec(&document)
-            .map_err(|error| FileStoreError::Json { path: shown(&path), doing: "write", problem: problem(&error) })?;
+        let mut bytes = serde_json::to_vec(&document).map_err(|error| FileStoreError::Json {
+            path: shown(&path),
+            doing: "write",
+            problem: problem(&error),
+        })?;
         let check = crc32fast::hash(&bytes);
         bytes.extend_from_slice(format!("\n{check:08x}\n").as_bytes());
         blocking(move || {
@@ -169,10 +172,12 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 fn locked(path: &Path) -> Result<File, FileStoreError> {
     if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory).map_err(|source| FileStoreError::io(path, "make its directory", source))?;
+        fs::create_dir_all(directory)
+            .map_err(|source| FileStoreError::io(path, "make its directory", source))?;
     }
     let lock_path = beside(path, ".lock");
-    let lock = File::create(&lock_path).map_err(|source| FileStoreError::io(&lock_path, "open it", source))?;
+    let lock =
+        File::create(&lock_path).map_err(|source| FileStoreError::io(&lock_path, "open it", source))?;
     let began = Instant::now();
     loop {
         match lock.try_lock() {
@@ -181,7 +186,9 @@ fn locked(path: &Path) -> Result<File, FileStoreError> {
                 std::thread::sleep(Duration::from_millis(10));
             }
             Err(TryLockError::WouldBlock) => return Err(FileStoreError::Locked { path: shown(path) }),
-            Err(TryLockError::Error(source)) => return Err(FileStoreError::io(&lock_path, "lock it", source)),
+            Err(TryLockError::Error(source)) => {
+                return Err(FileStoreError::io(&lock_path, "lock it", source));
+            }
         }
     }
 }

@@ -46,7 +46,8 @@ impl<E: Send + Sync + 'static> Reader<E> for Subscribed<E> {
         let next = ready!(Pin::new(&mut self.subscription).poll_next(context));
         let resumed = self.resumed.take();
         let after = self.subscription.cursor();
-        let mark = |item| Chunk { items: Items::Mark(item), start: batch(before), done: 0, end: batch(after) };
+        let mark =
+            |item| Chunk { items: Items::Mark(item), start: batch(before), done: 0, end: batch(after) };
         Poll::Ready(match next {
             Some(Ok(read)) => {
                 let start = after.at(read.seq);

@@ -162,7 +162,10 @@ async fn a_letter_whose_commit_is_refused_stays_until_it_is_committed() {
         assert_eq!(one.dead_letters()[0].id, id, "it is not committed");
         one.restart().await.unwrap();
         has_committed(&pipeline, "one", 3).await;
-        one.wait_for("it runs", |status| status.state == StageState::Running).within(crate::common::LONG).await.unwrap();
+        one.wait_for("it runs", |status| status.state == StageState::Running)
+            .within(crate::common::LONG)
+            .await
+            .unwrap();
         source.batch([id + 1]);
         let expected = if id == 0 { vec![vec![101], vec![1]] } else { vec![vec![2]] };
         for events in expected {

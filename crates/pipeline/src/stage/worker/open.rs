@@ -42,7 +42,8 @@ where
             Ok(Err(error)) => return Err(cannot_open(text_of(error))),
             Err(panic) => return Err(cannot_open(format!("the store {panic}"))),
         };
-        let names: Vec<_> = self.parts.upstreams.iter().map(|(upstream, _)| Arc::clone(upstream.name())).collect();
+        let names: Vec<_> =
+            self.parts.upstreams.iter().map(|(upstream, _)| Arc::clone(upstream.name())).collect();
         let forgotten = &self.parts.forgotten;
         let is_known = |name: &str| names.iter().any(|known| **known == *name);
         let is_forgotten = |name: &str| !is_known(name) && forgotten.iter().any(|gone| **gone == *name);
@@ -56,7 +57,8 @@ where
             let name = &names[place];
             let from = position.get(name);
             let source = source.as_ref();
-            let link = source.map(|(link, consumer)| LinkPlace { link: Arc::clone(link), consumer: *consumer });
+            let link =
+                source.map(|(link, consumer)| LinkPlace { link: Arc::clone(link), consumer: *consumer });
             let opened = match caught(async { upstream.open(link, from).await }).await {
                 Ok(Ok(reader)) => reader,
                 Ok(Err(kind)) => {

@@ -1,0 +1,129 @@
+//! Counters -> differences -> a ledger that fails now and then: with a restart in the middle and a dead letter replayed,
+//! nothing is lost and nothing is booked twice.
+//!
+//! `cargo run -p watchkeeper-pipeline --example pipeline`
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use watchkeeper::per_source::SourceEvent;
+use watchkeeper::{DynError, ObservationHandle, ObservedSource, PerSource, observe};
+use watchkeeper_pipeline::{
+    Emitter, FileStore, Handler, Item, OnError, Pipeline, PipelineError, Upstream, handler_fn, stage,
+};
+
+type Counter = Arc<AtomicU64>;
+
+async fn count(counter: ObservedSource<Counter>) -> Result<u64, DynError> {
+    Ok(counter.source.load(Relaxed))
+}
+
+/// A count that has grown; what goes into files is a type of the app.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Growth {
+    counter: String,
+    by: u64,
+}
+
+fn growth(event: &SourceEvent<u64>) -> Growth {
+    let by = match event {
+        SourceEvent::Appeared { value, .. } => **value,
+        SourceEvent::Changed { old, new, .. } => new.saturating_sub(**old),
+        _ => 0,
+    };
+    Growth { counter: event.source().to_string(), by }
+}
+
+/// Passes what has grown.
+async fn differences(item: Item<Growth>) -> Result<Vec<Growth>, DynError> {
+    match item {
+        Item::Lagged { missed } => Err(format!("{missed} batches are missing").into()),
+        item => Ok(item.event().into_iter().filter(|growth| growth.by > 0).collect()),
+    }
+}
+
+/// Books each growth under its position: the same position would be the same growth, booked twice.
+#[derive(Clone, Default)]
+struct Ledger {
+    booked: Arc<Mutex<BTreeMap<String, u64>>>,
+    calls: Arc<AtomicU64>,
+    refuses_tens: Arc<AtomicU64>,
+}
+
+impl Handler<Growth> for Ledger {
+    type Output = ();
+
+    async fn handle(&mut self, item: Item<&Growth>, out: &mut Emitter<()>) -> Result<(), DynError> {
+        let Item::Event(Growth { by, .. }) = item else { return Ok(()) };
+        if self.calls.fetch_add(1, Relaxed) % 4 == 1 {
+            return Err("the ledger is busy".into()); // now and then: it is retried
+        }
+        if self.refuses_tens.load(Relaxed) == 1 && *by == 10 {
+            return Err("the ledger knows no tens".into()); // for good: a dead letter
+        }
+        let earlier = self.booked.lock().expect("no panic").insert(out.position().to_string(), *by);
+        assert!(earlier.is_none(), "booked twice");
+        Ok(())
+    }
+}
+
+type Counters = ObservationHandle<PerSource<Counter, u64>>;
+
+async fn start(counters: &Counters, ledger: &Ledger, files: &Path) -> Result<Pipeline, PipelineError> {
+    let ledger = ledger.clone();
+    let differences = stage("differences", || handler_fn(differences))
+        .from(Upstream::observation("counters", counters).map(growth));
+    let book = stage("book", move || ledger.clone()).from(Upstream::stage("differences"));
+    let pipeline = Pipeline::builder("accounts")
+        .stage(differences.store(FileStore::new(files.join("differences.json"))))
+        .stage(book.on_error(OnError::DeadLetter).store(FileStore::new(files.join("book.json"))));
+    pipeline.start().await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), DynError> {
+    let (files, ledger) = (tempfile::tempdir()?, Ledger::default());
+    ledger.refuses_tens.store(1, Relaxed);
+    let counters = [("cats", Counter::default()), ("dogs", Counter::default())];
+    let runtime = observe(Duration::from_millis(20), counters.clone(), count).await?;
+    let grow = async |by: u64| {
+        counters.iter().for_each(|(_, counter)| _ = counter.fetch_add(by, Relaxed));
+        runtime.poll_now_and_wait().await
+    };
+    let pipeline = start(&runtime.handle(), &ledger, files.path()).await?;
+    for by in [1, 2, 10, 3] {
+        grow(by).await?;
+    }
+    println!("{:?} after a stop", pipeline.stop().await.state);
+    grow(4).await?; // while no pipeline runs
+    let pipeline = start(&runtime.handle(), &ledger, files.path()).await?;
+    grow(5).await?;
+    let metrics = pipeline.metrics();
+    let booked = metrics.all_sources("all is booked", |stage| stage.lag == Some(0)).after(metrics.mark());
+    booked.within(Duration::from_secs(60)).await?;
+    let book = pipeline.stage("book")?;
+    ledger.refuses_tens.store(0, Relaxed);
+    for letter in book.dead_letters() {
+        println!(
+            "dead letter {}: {}, after {} attempts: {}",
+            letter.id, letter.item, letter.attempts, letter.error
+        );
+        while book.replay(letter.id).await.is_err() {} // the ledger may be busy
+    }
+    let booked = ledger.booked.lock().expect("no panic").clone();
+    let (sum, counted) =
+        (booked.values().sum::<u64>(), counters.iter().map(|(_, counter)| counter.load(Relaxed)));
+    println!("booked {sum} in {} entries", booked.len());
+    assert_eq!(sum, counted.sum::<u64>());
+    pipeline.stop().await;
+    Ok(())
+}
+
+#[test]
+fn nothing_is_lost_and_nothing_is_booked_twice() {
+    main().unwrap();
+}
