@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use watchkeeper::runtime::MAX_DURATION;
 use watchkeeper::supervise::{Outcome, StateWaitBuilder, StateWatch, Supervised, supervise};
@@ -21,12 +22,13 @@ use crate::handler::Handler;
 use crate::metrics::{StageProbes, figures, sources};
 use crate::output::StageOutput;
 use crate::stage::handle::StageHandle;
+use crate::stage::state::StageStatus;
 use crate::stage::worker::Source;
 use crate::stage::{AnyStage, StageBuilder, StageCore};
 use crate::store::CommitStore;
 
 use graph::{Graph, graph};
-use machine::{OnStageFailure, PipelineEvent, PipelineMachine, PipelineState, PipelineStatus};
+use machine::{OnStageFailure, PipelineEvent, PipelineMachine, PipelineStatus};
 use worker::PipelineWorker;
 
 /// A pipeline that does not run yet: see [`Pipeline::builder`].
@@ -98,7 +100,9 @@ impl PipelineBuilder {
         let observed = ObservationRuntime::start(sources(&stages), StageProbes::new(figures), metrics).await;
         let observed = observed.map_err(PipelineError::Metrics)?;
         let metrics = observed.handle().clone();
-        let worker = PipelineWorker { stages: stages.clone(), on_failure, drain, metrics: Some(observed) };
+        let (started, has_started) = oneshot::channel();
+        let (metrics_end, started) = (Some(observed), Some(started));
+        let worker = PipelineWorker { stages: stages.clone(), on_failure, drain, metrics: metrics_end, started };
         // The worker keeps the drain's time, and then ends the metrics.
         let limit = drain.saturating_mul(2).min(MAX_DURATION);
         let mut machine = supervise(PipelineMachine::new()).worker(worker).drain(limit).name(&*name);
@@ -107,7 +111,7 @@ impl PipelineBuilder {
         }
         let machine = machine.spawn().map_err(PipelineError::Spawn)?;
         let pipeline = Pipeline { shared: Arc::new(Shared { name, machine, stages, metrics }) };
-        pipeline.started().await?;
+        pipeline.started(has_started).await?;
         Ok(pipeline)
     }
 }
@@ -163,26 +167,18 @@ impl Pipeline {
         }
     }
 
-    async fn started(&self) -> Result<(), PipelineError> {
+    /// All stages may have ended again by the time this returns: the state does not say whether they had started.
+    async fn started(&self, has_started: oneshot::Receiver<()>) -> Result<(), PipelineError> {
         let machine = &self.shared.machine;
-        let mut watch = machine.watch();
         // A parent that is cancelled already stops it before.
         let _ = machine.send(PipelineEvent::Start).await;
-        loop {
-            let PipelineStatus { state, failed, .. } = watch.state();
-            match (state, failed) {
-                (PipelineState::Running, _) => return Ok(()),
-                (PipelineState::Failed, Some((stage, status))) => {
-                    let (state, failure) = (status.state, status.failure);
-                    return Err(PipelineError::NotStarted { stage, state, failure });
-                }
-                (PipelineState::Drained | PipelineState::Failed, _) => return Err(PipelineError::Stopped),
-                _ => {}
-            }
-            if watch.changed().await.is_err() && !watch.state().state.is_over() {
-                return Err(PipelineError::Stopped);
-            }
+        if has_started.await.is_ok() {
+            return Ok(());
         }
+        let failed = self.end(machine.ended().await).await.failed;
+        Err(failed.map_or(PipelineError::Stopped, |(stage, StageStatus { state, failure, .. })| {
+            PipelineError::NotStarted { stage, state, failure }
+        }))
     }
 
     /// Its name.

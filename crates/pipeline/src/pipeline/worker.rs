@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use watchkeeper::supervise::Worker;
 use watchkeeper::{DynError, ObservationRuntime};
@@ -23,6 +24,8 @@ pub(crate) struct PipelineWorker {
     pub(crate) on_failure: OnStageFailure,
     pub(crate) drain: Duration,
     pub(crate) metrics: Option<ObservationRuntime<StageProbes>>,
+    /// Dropped if not all stages have started.
+    pub(crate) started: Option<oneshot::Sender<()>>,
 }
 
 type Failed = (Arc<str>, StageStatus);
@@ -31,7 +34,11 @@ impl Worker<PipelineMachine> for PipelineWorker {
     async fn run(&mut self, command: PipelineCommand) -> Result<Option<PipelineEvent>, DynError> {
         Ok(Some(match command {
             PipelineCommand::StartStages => match self.start().await {
-                Ok(()) => PipelineEvent::Started,
+                Ok(()) => {
+                    // Nobody may wait for it any more.
+                    let _ = self.started.take().map(|started| started.send(()));
+                    PipelineEvent::Started
+                }
                 Err((stage, status)) => PipelineEvent::StageFailed(stage, status),
             },
             PipelineCommand::WatchStages => self.watch().await,
@@ -79,15 +86,15 @@ impl PipelineWorker {
         .await
     }
 
-    /// Returns the stages that had not drained in time.
+    /// Returns the stages that had not drained in time. A stage ends after those that it reads; all are asked at once, so
+    /// that one that hangs takes no time from the others.
     async fn drain(&mut self) -> Vec<Arc<str>> {
         let deadline = Instant::now() + self.drain;
+        let hang = stop(&self.stages, deadline).await;
         let mut cut_off = Vec::new();
-        for stage in &self.stages {
-            if tokio::time::timeout_at(deadline, stage.machine.stop()).await.is_err() {
-                cut_off.push(Arc::clone(&stage.name));
-                stage.machine.abort().await;
-            }
+        for (stage, _) in self.stages.iter().zip(&hang).filter(|(_, hangs)| **hangs) {
+            cut_off.push(Arc::clone(&stage.name));
+            stage.machine.abort().await;
         }
         self.end_metrics().await;
         cut_off
@@ -119,4 +126,26 @@ async fn drained(stage: Arc<StageCore>, ends: bool) -> Result<(), Failed> {
             return if status.state == StageState::Drained { Ok(()) } else { Err((Arc::clone(&stage.name), status)) };
         }
     }
+}
+
+/// Stops all stages; returns for each whether it had not drained at the deadline.
+async fn stop(stages: &[Arc<StageCore>], deadline: Instant) -> Vec<bool> {
+    let mut draining = Vec::new();
+    for stage in stages {
+        draining.push(Some(Box::pin(tokio::time::timeout_at(deadline, stage.machine.stop()))));
+    }
+    let mut hang = vec![false; draining.len()];
+    poll_fn(|context| {
+        for (draining, hangs) in draining.iter_mut().zip(&mut hang) {
+            let Some(drains) = draining else { continue };
+            if let Poll::Ready(stopped) = drains.as_mut().poll(context) {
+                // Its machine has the same deadline.
+                *hangs = !stopped.is_ok_and(|outcome| outcome.is_finished());
+                *draining = None;
+            }
+        }
+        if draining.iter().all(Option::is_none) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    hang
 }

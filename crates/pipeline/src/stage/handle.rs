@@ -12,7 +12,7 @@ use watchkeeper::{ObservationHandle, Observer};
 use super::StageCore;
 use super::machine::StageEvent;
 use super::shared::{DeadLetterView, LetterRefusal, LetterRequest, LetterWork};
-use super::state::{StageFailure, StageState, StageStatus};
+use super::state::{StageFailure, StageFailureKind, StageState, StageStatus};
 use crate::error::{OutputError, because, name};
 use crate::output::StageOutput;
 
@@ -175,11 +175,13 @@ impl StageHandle {
     }
 }
 
-/// Waits until a stage runs; the error is the state in which it does not.
+/// Waits until a stage runs; the error is the state in which it does not. One that has failed since then has run.
 pub(crate) async fn started(core: &StageCore) -> Result<(), StageStatus> {
     until(core, |status| match status.state {
         StageState::Created => None,
-        StageState::Failed | StageState::Poisoned => Some(Err(status.clone())),
+        StageState::Failed if status.failure.as_ref().is_none_or(|failure| failure.kind == StageFailureKind::Open) => {
+            Some(Err(status.clone()))
+        }
         _ => Some(Ok(())),
     })
     .await
