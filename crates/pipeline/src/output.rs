@@ -11,8 +11,8 @@ use watchkeeper::subscription::Cursor;
 use watchkeeper::{DynError, ObservationConfig, ObservationRuntimeError, ObservedSource, Observer, async_trait};
 
 /// The observer's type of a stage's outputs: each commit publishes a [`StageProgress`] and, if there are any, the outputs
-/// as a batch. Nothing is polled, and the progress never goes stale: whether the stage lives is in its
-/// [`StageMetrics`](crate::StageMetrics).
+/// as a batch. Nothing is polled, and the progress goes stale only after 24 h without a commit: whether the
+/// stage lives is in its [`StageMetrics`](crate::StageMetrics).
 pub struct StageOutput<O> {
     /// It has no value: it is a type alone.
     never: Infallible,

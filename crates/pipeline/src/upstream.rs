@@ -299,6 +299,9 @@ pub(crate) trait Reader<T>: Send {
     /// The next piece; `None` after the end.
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Chunk<T>>>;
 
+    /// The number of the next batch, or how many items of a stream were read.
+    fn number(&self) -> u64;
+
     /// Whether it ends by itself when the stages before it have drained.
     fn is_stage(&self) -> bool {
         false

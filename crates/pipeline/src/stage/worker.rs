@@ -73,6 +73,8 @@ pub(crate) struct StageWorker<T, H: Handler<T>, S> {
     commit_failures: u64,
     output: Option<Output<H::Output>>,
     progress: StageProgress,
+    /// How often the feed was published to, also with outputs of the store.
+    published: u64,
     watch: Option<StateWatch<StageStatus>>,
 }
 
@@ -162,6 +164,7 @@ where
             commit_failures: 0,
             output: None,
             progress: StageProgress::default(),
+            published: 0,
             watch: None,
         }
     }
@@ -213,8 +216,10 @@ where
         let (Some(pending), Some(handler)) = (&mut self.pending, &mut self.handler) else {
             return Ok(());
         };
-        if pending.failed.is_some() {
+        if pending.failed.as_ref().is_some_and(|failed| failed.index == pending.next) {
             self.parts.shared.retries.fetch_add(1, Relaxed);
+        }
+        if pending.failed.is_some() {
             // Another request may have used it meanwhile.
             self.emitter.start = pending.chunk.start;
             self.emitter.upstream = Arc::clone(&self.slots[pending.slot].name);
@@ -281,6 +286,9 @@ where
             poll_fn(|context| output.link.poll_room(context)).await;
         }
         let consumed = if is_read { output.link.consumed() } else { cursor.seq() + u64::from(emitted > 0) };
+        if self.commit_failures > 0 {
+            self.parts.shared.retries.fetch_add(1, Relaxed);
+        }
         let outputs = NewOutputs { cursor, batch: &self.emitter.outputs, consumed };
         let committed = caught(self.parts.store.commit(&self.position, outputs, &self.changes)).await;
         let refused = match committed {
@@ -318,7 +326,8 @@ where
         shared.commits.store(self.progress.commits, Relaxed);
         let events = std::mem::take(&mut self.emitter.outputs);
         self.emitter.before = 0;
-        publish(&mut output.feed, self.progress.commits, self.progress, events).map_err(|error| {
+        self.published += 1;
+        publish(&mut output.feed, self.published, self.progress, events).map_err(|error| {
             let message = format!("the outputs were not published: {error}");
             StageFailure { kind: StageFailureKind::Open, attempt: 1, message }
         })?;

@@ -57,6 +57,10 @@ impl<E: Send + Sync + 'static> Reader<E> for Subscribed<E> {
             Some(Err(RecvError::Closed(_))) | None => None,
         })
     }
+
+    fn number(&self) -> u64 {
+        self.subscription.cursor().seq()
+    }
 }
 
 /// The output of a stage.
@@ -82,6 +86,10 @@ impl<O: Send + Sync + 'static> Reader<O> for Linked<O> {
         let start = batch(self.next);
         self.next = self.next.at(read.seq + 1);
         Poll::Ready(Some(Chunk { items: Items::Batch(read), start, done, end: batch(self.next) }))
+    }
+
+    fn number(&self) -> u64 {
+        self.next.seq()
     }
 
     fn is_stage(&self) -> bool {
@@ -128,6 +136,10 @@ impl<T: Send + Sync + 'static> Reader<T> for Streamed<T> {
         let end = UpstreamPosition::Count(self.count);
         Poll::Ready(Some(Chunk { items: Items::Owned(items), start, done: 0, end }))
     }
+
+    fn number(&self) -> u64 {
+        self.count
+    }
 }
 
 /// Another reader, with its items as another type.
@@ -171,6 +183,10 @@ impl<T: Send + Sync + 'static, U: Send + Sync + 'static> Reader<U> for Mapped<T,
                 resume_unwind(panic)
             }
         }
+    }
+
+    fn number(&self) -> u64 {
+        self.inner.number()
     }
 
     fn is_stage(&self) -> bool {

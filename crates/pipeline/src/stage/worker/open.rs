@@ -61,9 +61,7 @@ where
                 }
                 Err(panic) => return Err(cannot_open(format!("upstream {name} {panic}"))),
             };
-            if let Some(from) = from {
-                self.parts.shared.committed(place, from.number());
-            }
+            self.parts.shared.committed(place, opened.number());
             let is_stage = opened.is_stage();
             slots.push(Slot { name: Arc::clone(name), reader: opened, is_stage, is_over: false });
         }
@@ -78,7 +76,7 @@ where
                 kept.push(batch);
             }
         }
-        self.progress.commits = kept.len() as u64;
+        self.published = kept.len() as u64;
         *lock(&self.parts.shared.cursor) = Some(feed.cursor());
         let _ = self.parts.handle.set(Box::new(feed.handle()));
         self.parts.link.open(feed.cursor(), kept);
