@@ -345,3 +345,63 @@ async fn a_stop_may_be_called_again_and_by_several_tasks() {
     pipeline.abort().await;
     assert_eq!(pipeline.ended().await.state, PipelineState::Drained);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_dropped_drains_what_has_started() {
+    use futures_util::FutureExt;
+
+    let mut source = Published::new(64);
+    let (seen, gate) = (<[Seen; 3]>::default(), Arc::new(Semaphore::new(100)));
+    let made = Arc::new(AtomicBool::new(false));
+    let is_made = Arc::clone(&made);
+    let mut make = scripted(&Seen::default(), pass);
+    let last = stage("last", move || {
+        is_made.store(true, Relaxed);
+        make()
+    });
+    let mut start = Box::pin(chain(&source, &seen, &gate).stage(last.from(Upstream::stage("c"))).start());
+    while !made.load(Relaxed) {
+        assert!(start.as_mut().now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    drop(start);
+    tokio::time::sleep(LONG).await;
+    source.batch([1]);
+    tokio::time::sleep(LONG).await;
+    assert_eq!(seen.map(|seen| numbers(&seen).len()), [0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stage_that_waits_for_room_of_a_failed_one_is_cut_off_and_loses_nothing() {
+    let mut source = Published::new(64);
+    let (first, store) = (Seen::default(), MemoryStore::new());
+    let (failing, kept) = (Seen::default(), MemoryStore::new());
+    let build = |fails: bool| {
+        let act = move |item, attempt| if fails { Err("failed".into()) } else { pass(item, attempt) };
+        Pipeline::builder("drain")
+            .on_stage_failure(OnStageFailure::Isolate)
+            .stage(
+                stage("first", scripted(&first, pass))
+                    .from(Upstream::observation("numbers", &source.handle()))
+                    .capacity(2)
+                    .store(store.clone()),
+            )
+            .stage(
+                stage("failing", scripted(&failing, act))
+                    .from(Upstream::stage("first"))
+                    .retries(0)
+                    .store(kept.clone()),
+            )
+    };
+    let (one, two) = (build(true), build(false));
+    let pipeline = one.start().await.unwrap();
+    (1..=5).for_each(|number| source.batch([number]));
+    is_in(&pipeline, "failing", StageState::Failed).await;
+    has_seen(&first, 3).await;
+    let status = pipeline.stop().await;
+    assert_eq!((status.state, status.cut_off), (PipelineState::Drained, vec!["first".into()]));
+    let pipeline = two.start().await.unwrap();
+    has_committed(&pipeline, "failing", 5).await;
+    assert_eq!(numbers(&failing), [1, 1, 2, 3, 4, 5]);
+    assert_eq!(numbers(&first), [1, 2, 3, 3, 4, 5], "3 was handled and not committed");
+}

@@ -48,7 +48,7 @@ async fn the_snapshot_is_the_progress_of_the_last_commit() {
     let mut source = Published::new(64);
     let store = MemoryStore::new();
     let act = |item: Item<u64>, _| {
-        Ok(item.event().into_iter().flat_map(|number| vec![number; number as usize]).collect())
+        Ok(item.event().into_iter().flat_map(|number| (0..number).map(move |_| number)).collect())
     };
     let pipeline = Pipeline::builder("outputs")
         .stage(
