@@ -14,7 +14,7 @@ fn items(seen: &Seen) -> Vec<Item<u64>> {
     seen.lock().unwrap().iter().map(|(item, ..)| *item).collect()
 }
 
-/// Publishes 1, loses it and 2 and 3 to the history, rebuilds, publishes 6: before anything reads.
+/// Six numbers with a rebuild before the last: a history of three batches has lost 1, 2 and 3.
 fn publish(source: &mut Published) {
     for number in 1..=5 {
         source.batch([number]);
