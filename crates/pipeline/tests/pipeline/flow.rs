@@ -1,6 +1,8 @@
 //! Items go through stages, are committed, and come out as an observation.
 
-use watchkeeper_pipeline::{MemoryStore, Pipeline, PipelineState, StageState, Upstream, stage};
+use futures_util::stream;
+use watchkeeper::DynError;
+use watchkeeper_pipeline::{Item, MemoryStore, Pipeline, PipelineState, StageState, Upstream, stage};
 
 use crate::common::{LONG, Published, Seen, numbers, pass, scripted};
 
@@ -51,4 +53,27 @@ async fn a_pipeline_drains_when_its_sources_end() {
     source.end();
     assert_eq!(pipeline.ended().await.state, PipelineState::Drained);
     assert_eq!(numbers(&seen), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipeline_that_has_ended_at_once_has_started() {
+    let seen = Seen::default();
+    for (act, state) in [(pass as fn(_, _) -> _, PipelineState::Drained), (refuse, PipelineState::Failed)] {
+        let pipeline = Pipeline::builder("flow")
+            .stage(
+                stage("one", scripted(&seen, act))
+                    .from(Upstream::stream("numbers", stream::iter([1, 2])))
+                    .retries(0),
+            )
+            .stage(stage("two", scripted(&Seen::default(), pass)).from(Upstream::stage("one")))
+            .start()
+            .await
+            .unwrap();
+        assert_eq!(pipeline.ended().await.state, state);
+    }
+    assert_eq!(numbers(&seen), [1, 2, 1]);
+}
+
+fn refuse(_: Item<u64>, _: u64) -> Result<Vec<u64>, DynError> {
+    Err("refused".into())
 }

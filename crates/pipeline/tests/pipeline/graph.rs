@@ -152,11 +152,11 @@ async fn settings_out_of_range_are_refused() {
         "`first` must be more than zero, `max` at least `first` and at most 24 h, `jitter` between 0 and 1";
     let valid = Backoff { first: HOUR, max: HOUR, jitter: 0.0, seed: 0 };
     for (backoff, field) in [
-        (Backoff { first: Duration::ZERO, ..valid.clone() }, "first is 0ns"),
-        (Backoff { max: HOUR / 2, ..valid.clone() }, "max is 1800s"),
-        (Backoff { max: OVER, ..valid.clone() }, "max is 86400.000000001s"),
-        (Backoff { jitter: 1.5, ..valid.clone() }, "jitter is 1.5"),
-        (Backoff { jitter: f64::NAN, ..valid.clone() }, "jitter is NaN"),
+        (Backoff { first: Duration::ZERO, ..valid }, "first is 0ns"),
+        (Backoff { max: HOUR / 2, ..valid }, "max is 1800s"),
+        (Backoff { max: OVER, ..valid }, "max is 86400.000000001s"),
+        (Backoff { jitter: 1.5, ..valid }, "jitter is 1.5"),
+        (Backoff { jitter: f64::NAN, ..valid }, "jitter is NaN"),
     ] {
         refused(&format!("stage one: Backoff::{field}: {range}"), |pipeline, stage| {
             pipeline.stage(stage("one").from(endless("a")).backoff(backoff))

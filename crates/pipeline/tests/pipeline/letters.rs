@@ -209,10 +209,10 @@ async fn a_stage_that_handles_nothing_replays_nothing() {
 async fn a_busy_stage_replays_between_two_items() {
     let mut source = Published::new(64);
     let (seen, gate) = (Seen::default(), Arc::new(Semaphore::new(0)));
-    let mut make = crate::common::gated(&seen, &gate);
+    let make = crate::common::gated(&seen, &gate);
     let pipeline = Pipeline::builder("letters")
         .stage(
-            stage("one", move || make())
+            stage("one", make)
                 .from(Upstream::observation("numbers", &source.handle()))
                 .item_timeout(Duration::from_secs(5))
                 .retries(0)

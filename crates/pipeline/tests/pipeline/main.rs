@@ -1,6 +1,6 @@
 //! Pipelines: a file for each behaviour.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::unnecessary_wraps, reason = "tests")]
 
 mod common;
 mod drain;

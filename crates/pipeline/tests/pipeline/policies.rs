@@ -116,7 +116,7 @@ async fn a_dead_letter_is_committed_with_the_position_after_it_and_the_stage_goe
 async fn a_stage_is_poisoned_by_too_many_failures_within_a_time_and_a_restart_clears_them() {
     let mut source = Published::new(64);
     let seen = Seen::default();
-    // The attempts are at 0, 1, 3, 7 and 15 s: the fifth is the third within 12 s. The retries do not count.
+    // The attempts are at 0, 1, 3 and 7 s: the fourth is one too many. The two retries do not count.
     let window = FailureWindow::new(3, Duration::from_secs(14));
     let (pipeline, mended) = failing(&source, &seen, OnError::Poison(window), &MemoryStore::new()).await;
     let one = pipeline.stage("one").unwrap();
@@ -136,7 +136,7 @@ async fn a_stage_is_poisoned_by_too_many_failures_within_a_time_and_a_restart_cl
 async fn failures_outside_of_the_window_are_retried_for_as_long_as_it_takes() {
     let mut source = Published::new(64);
     let seen = Seen::default();
-    // The attempts at 0, 1, 3, 7, 15 s and so on: never three within 5 s after the first two.
+    // The attempts are at 0, 1, 3, 7, 15 s and so on: never four within 5 s.
     let window = FailureWindow::new(3, Duration::from_secs(5));
     let (pipeline, mended) = failing(&source, &seen, OnError::Poison(window), &MemoryStore::new()).await;
     source.batch([2]);
