@@ -12,7 +12,6 @@ use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
-use tokio::sync::Notify;
 use watchkeeper::DynError;
 use watchkeeper::report::error_chain;
 use watchkeeper::subscription::{Cursor, CursorError};
