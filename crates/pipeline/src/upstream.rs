@@ -345,6 +345,7 @@ impl<T> Items<T> {
         match self {
             Self::Batch(batch) => batch.events.get(index).map(Item::Event),
             Self::Owned(items) => items.get(index).map(Item::Event),
+            Self::Mark(_) if index > 0 => None,
             Self::Mark(mark) => match *mark {
                 Item::Lagged { missed } => Some(Item::Lagged { missed }),
                 Item::Rebuilt { generation } => Some(Item::Rebuilt { generation }),
