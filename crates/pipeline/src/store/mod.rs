@@ -118,9 +118,10 @@ impl<T: Clone, O: Clone> Stored<T, O> {
         // App code may panic: clones come first.
         let (position, batch, changes) = (position.clone(), outputs.batch.to_vec(), dead_letters.to_vec());
         self.position = position;
-        let first = self.cursor.map_or(outputs.cursor.seq(), |cursor| cursor.seq());
-        let kept = usize::try_from(outputs.cursor.seq().saturating_sub(first)).unwrap_or(usize::MAX);
-        // A commit that is repeated replaces.
+        let seq = outputs.cursor.seq();
+        // A commit that is repeated replaces, also a batch that was consumed at once.
+        let first = self.cursor.map_or(seq, |cursor| cursor.seq().min(seq));
+        let kept = usize::try_from(seq - first).unwrap_or(usize::MAX);
         self.outputs.truncate(kept);
         if !batch.is_empty() {
             self.outputs.push(batch);
