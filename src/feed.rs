@@ -124,7 +124,7 @@ impl<O: Observer> Feed<O> {
     /// [`ObservationRuntimeError`]: a field of the config or of `start` is out of its range, `start.at` is within a
     /// year of the latest time that can be represented, or there is no tokio runtime.
     pub fn new(config: &ObservationConfig, start: FeedStart) -> Result<Self, ObservationRuntimeError> {
-        Self::begin(config, start, |executor, fed| Clock::fed(executor, fed))
+        Self::begin(config, start, Clock::fed)
     }
 
     /// A feed on tokio's clock, from now on: for a live program that has its data from elsewhere than from polls.

@@ -80,8 +80,8 @@ pub(crate) enum PipelineEvent {
     /// It did not start, or has given up.
     StageFailed(Arc<str>, StageStatus),
     AllDrained,
-    /// All stages have ended; these were aborted.
-    StagesEnded(Vec<Arc<str>>),
+    /// All stages have ended; these were aborted, and this one has given up, if that ends a pipeline.
+    StagesEnded(Vec<Arc<str>>, Option<(Arc<str>, StageStatus)>),
     Drain,
     Abort,
 }
@@ -141,8 +141,9 @@ impl PipelineMachine {
             (Starting | Running | Draining, PipelineEvent::Abort) => {
                 (Draining, vec![Cancel, Work(PipelineCommand::AbortStages)])
             }
-            (Draining, PipelineEvent::StagesEnded(cut_off)) => {
+            (Draining, PipelineEvent::StagesEnded(cut_off, failed)) => {
                 self.status.cut_off = cut_off;
+                self.status.failed = self.status.failed.take().or(failed);
                 (if self.status.failed.is_some() { Failed } else { Drained }, vec![Finish])
             }
             _ => return None,

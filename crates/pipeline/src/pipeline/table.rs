@@ -6,7 +6,7 @@ use super::machine::PipelineEffect::{self, Cancel, Finish, Work};
 use super::machine::PipelineState::{self, Created, Drained, Draining, Failed, Running, Starting};
 use super::machine::{PipelineCommand, PipelineEvent, PipelineMachine};
 use crate::stage::state::{StageState, StageStatus};
-use On::{Abort, AllDrained, Drain, StageFailed, StagesEnded, Start, Started};
+use On::{Abort, AllDrained, Drain, StageFailed, StagesEnded, StagesEndedFailed, Start, Started};
 
 const START: PipelineEffect = Work(PipelineCommand::StartStages);
 const WATCH: PipelineEffect = Work(PipelineCommand::WatchStages);
@@ -20,20 +20,24 @@ pub(crate) enum On {
     StageFailed,
     AllDrained,
     StagesEnded,
+    /// One of them has given up while it drained.
+    StagesEndedFailed,
     Drain,
     Abort,
+}
+
+fn gave_up() -> StageStatus {
+    StageStatus { state: StageState::Failed, is_open: true, failure: None }
 }
 
 fn event(on: On) -> PipelineEvent {
     match on {
         Start => PipelineEvent::Start,
         Started => PipelineEvent::Started,
-        StageFailed => {
-            let status = StageStatus { state: StageState::Failed, is_open: true, failure: None };
-            PipelineEvent::StageFailed("sum".into(), status)
-        }
+        StageFailed => PipelineEvent::StageFailed("sum".into(), gave_up()),
         AllDrained => PipelineEvent::AllDrained,
-        StagesEnded => PipelineEvent::StagesEnded(Vec::new()),
+        StagesEnded => PipelineEvent::StagesEnded(Vec::new(), None),
+        StagesEndedFailed => PipelineEvent::StagesEnded(Vec::new(), Some(("sum".into(), gave_up()))),
         Drain => PipelineEvent::Drain,
         Abort => PipelineEvent::Abort,
     }
@@ -54,7 +58,7 @@ impl Subject for PipelineMachine {
     }
 
     fn events(&self) -> Vec<On> {
-        vec![Start, Started, StageFailed, AllDrained, StagesEnded, Drain, Abort]
+        vec![Start, Started, StageFailed, AllDrained, StagesEnded, StagesEndedFailed, Drain, Abort]
     }
 
     fn step(&mut self, on: On) -> Step<PipelineEffect> {
@@ -83,6 +87,7 @@ fn table() -> Vec<Row<PipelineMachine>> {
         row(&[Starting, Running, Draining], &[Abort], Go(Draining), &[Cancel, ABORT]),
         row(&[Draining], &[StagesEnded], Go(Drained), &[Finish]).when("no stage failed", has_not_failed),
         row(&[Draining], &[StagesEnded], Go(Failed), &[Finish]).when("a stage failed", has_failed),
+        row(&[Draining], &[StagesEndedFailed], Go(Failed), &[Finish]),
     ]
 }
 

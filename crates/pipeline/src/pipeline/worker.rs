@@ -35,8 +35,8 @@ impl Worker<PipelineMachine> for PipelineWorker {
                 Err((stage, status)) => PipelineEvent::StageFailed(stage, status),
             },
             PipelineCommand::WatchStages => self.watch().await,
-            PipelineCommand::DrainStages => PipelineEvent::StagesEnded(self.drain().await),
-            PipelineCommand::AbortStages => PipelineEvent::StagesEnded(self.abort().await),
+            PipelineCommand::DrainStages => self.drain().await,
+            PipelineCommand::AbortStages => self.abort().await,
         }))
     }
 }
@@ -80,8 +80,8 @@ impl PipelineWorker {
         .await
     }
 
-    /// Asks all stages to drain, from sources to sinks, and waits for all. Returns those that had not drained in time.
-    async fn drain(&mut self) -> Vec<Arc<str>> {
+    /// Asks all stages to drain, from sources to sinks, and waits for all, at most for the drain's time.
+    async fn drain(&mut self) -> PipelineEvent {
         let deadline = Instant::now() + self.drain;
         let ends = self.stages.iter().map(|stage| {
             let stage = Arc::clone(stage);
@@ -94,11 +94,10 @@ impl PipelineWorker {
             }
         });
         let cut_off = all(ends).await;
-        self.end_metrics().await;
-        cut_off.into_iter().flatten().collect()
+        self.ended(cut_off).await
     }
 
-    async fn abort(&mut self) -> Vec<Arc<str>> {
+    async fn abort(&mut self) -> PipelineEvent {
         let ends = self.stages.iter().map(|stage| {
             let stage = Arc::clone(stage);
             async move {
@@ -107,8 +106,18 @@ impl PipelineWorker {
             }
         });
         let cut_off = all(ends).await;
+        self.ended(cut_off).await
+    }
+
+    async fn ended(&mut self, cut_off: Vec<Option<Arc<str>>>) -> PipelineEvent {
         self.end_metrics().await;
-        cut_off.into_iter().flatten().collect()
+        let ends = self.on_failure == OnStageFailure::Stop;
+        let mut failed = self.stages.iter().filter(|_| ends).filter_map(|stage| {
+            let status = stage.machine.state();
+            status.state.has_given_up().then(|| (Arc::clone(&stage.name), status))
+        });
+        let failed = failed.next();
+        PipelineEvent::StagesEnded(cut_off.into_iter().flatten().collect(), failed)
     }
 
     /// The last figures are observed before the end.

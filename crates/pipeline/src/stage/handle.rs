@@ -76,7 +76,10 @@ impl StageHandle {
         self.core.machine.transitions()
     }
 
-    /// The outputs as an observation. Its snapshot is the [`StageProgress`](crate::StageProgress) of each commit.
+    /// The outputs as an observation. Its snapshot is the [`StageProgress`](crate::StageProgress) of the newest commits.
+    ///
+    /// Nothing polls it: a wait on its snapshot judges what is published from then on. With
+    /// [`or_now`](watchkeeper::wait::WaitBuilder::or_now) it judges the newest snapshot too, as a stage may be idle.
     ///
     /// # Errors
     ///
@@ -160,8 +163,9 @@ impl StageHandle {
         }
     }
 
-    /// Begins again at the committed position, with a new handler, after the stage has failed or is poisoned. Its
-    /// failures do not count any more. Returns once the stage runs.
+    /// Begins again with a new handler, after the stage has failed or is poisoned, at the item that failed; its failures
+    /// do not count any more. Items that were handled and whose commit was refused are committed and not handled again.
+    /// Returns once the stage runs.
     ///
     /// # Errors
     ///

@@ -197,8 +197,9 @@ async fn a_stage_that_drains_waits_for_its_attempts_and_gives_up_after_them() {
     // The second attempt is at once, the third after the second delay.
     assert_eq!(began.elapsed(), 2 * SECOND);
     assert_eq!(numbers(&seen).len(), 3);
-    assert_eq!((status.state, status.cut_off), (PipelineState::Drained, vec![]));
-    assert_eq!(pipeline.stage("one").unwrap().state(), StageState::Failed);
+    assert_eq!((status.state, status.cut_off), (PipelineState::Failed, vec![]));
+    let (stage, status) = status.failed.unwrap();
+    assert_eq!((&*stage, status.state), ("one", StageState::Failed));
 }
 
 #[tokio::test(start_paused = true)]
