@@ -168,7 +168,7 @@ where
 
     async fn handle(&mut self, item: Item<&T>, out: &mut Emitter<O>) -> Result<(), DynError> {
         let outputs = (self.function)(item.cloned()).await?;
-        outputs.into_iter().for_each(|output| out.emit(output));
+        out.outputs.extend(outputs);
         Ok(())
     }
 }

@@ -89,13 +89,13 @@ pub(crate) enum PipelineEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PipelineCommand {
     /// Open from sources to sinks, start from sinks to sources.
-    StartStages,
+    Start,
     /// Ends when a stage gives up, or all have drained.
-    WatchStages,
+    Watch,
     /// From sources to sinks.
-    DrainStages,
+    Drain,
     /// All at once.
-    AbortStages,
+    Abort,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,24 +122,24 @@ impl PipelineMachine {
         use PipelineEffect::{Cancel, Finish, Work};
         use PipelineState::{Created, Drained, Draining, Failed, Running, Starting};
         let (state, effects) = match (self.status.state, event) {
-            (Created, PipelineEvent::Start) => (Starting, vec![Work(PipelineCommand::StartStages)]),
+            (Created, PipelineEvent::Start) => (Starting, vec![Work(PipelineCommand::Start)]),
             (Created, PipelineEvent::Drain) => (Drained, vec![Finish]),
             (Starting, PipelineEvent::Started) => {
                 self.status.has_started = true;
-                (Running, vec![Work(PipelineCommand::WatchStages)])
+                (Running, vec![Work(PipelineCommand::Watch)])
             }
             (Starting | Running, PipelineEvent::StageFailed(stage, status)) => {
                 self.status.failed = Some((stage, status));
-                (Draining, vec![Work(PipelineCommand::DrainStages)])
+                (Draining, vec![Work(PipelineCommand::Drain)])
             }
             (Starting | Running, PipelineEvent::Drain) => {
-                (Draining, vec![Cancel, Work(PipelineCommand::DrainStages)])
+                (Draining, vec![Cancel, Work(PipelineCommand::Drain)])
             }
             // Their tasks end, and the metrics.
-            (Running, PipelineEvent::AllDrained) => (Draining, vec![Work(PipelineCommand::DrainStages)]),
+            (Running, PipelineEvent::AllDrained) => (Draining, vec![Work(PipelineCommand::Drain)]),
             (Draining, PipelineEvent::Drain) => (Draining, vec![]),
             (Starting | Running | Draining, PipelineEvent::Abort) => {
-                (Draining, vec![Cancel, Work(PipelineCommand::AbortStages)])
+                (Draining, vec![Cancel, Work(PipelineCommand::Abort)])
             }
             (Draining, PipelineEvent::StagesEnded(cut_off, failed)) => {
                 self.status.cut_off = cut_off;

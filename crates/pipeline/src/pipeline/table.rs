@@ -8,10 +8,10 @@ use super::machine::{PipelineCommand, PipelineEvent, PipelineMachine};
 use crate::stage::state::{StageState, StageStatus};
 use On::{Abort, AllDrained, Drain, StageFailed, StagesEnded, StagesEndedFailed, Start, Started};
 
-const START: PipelineEffect = Work(PipelineCommand::StartStages);
-const WATCH: PipelineEffect = Work(PipelineCommand::WatchStages);
-const DRAIN: PipelineEffect = Work(PipelineCommand::DrainStages);
-const ABORT: PipelineEffect = Work(PipelineCommand::AbortStages);
+const START: PipelineEffect = Work(PipelineCommand::Start);
+const WATCH: PipelineEffect = Work(PipelineCommand::Watch);
+const DRAIN: PipelineEffect = Work(PipelineCommand::Drain);
+const ABORT: PipelineEffect = Work(PipelineCommand::Abort);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum On {

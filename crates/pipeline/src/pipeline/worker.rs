@@ -1,7 +1,6 @@
 //! Starts, watches and drains the stages.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -30,13 +29,13 @@ type Failed = (Arc<str>, StageStatus);
 impl Worker<PipelineMachine> for PipelineWorker {
     async fn run(&mut self, command: PipelineCommand) -> Result<Option<PipelineEvent>, DynError> {
         Ok(Some(match command {
-            PipelineCommand::StartStages => match self.start().await {
+            PipelineCommand::Start => match self.start().await {
                 Ok(()) => PipelineEvent::Started,
                 Err((stage, status)) => PipelineEvent::StageFailed(stage, status),
             },
-            PipelineCommand::WatchStages => self.watch().await,
-            PipelineCommand::DrainStages => self.drain().await,
-            PipelineCommand::AbortStages => self.abort().await,
+            PipelineCommand::Watch => self.watch().await,
+            PipelineCommand::Drain => self.drain().await,
+            PipelineCommand::Abort => self.abort().await,
         }))
     }
 }
@@ -60,10 +59,8 @@ impl PipelineWorker {
     /// Ends when a stage has given up that is not isolated, or all have drained.
     async fn watch(&mut self) -> PipelineEvent {
         let ends = self.on_failure == OnStageFailure::Stop;
-        let mut watched: Vec<Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>> = Vec::new();
-        for stage in &self.stages {
-            watched.push(Box::pin(drained(Arc::clone(stage), ends)));
-        }
+        let watch = |stage: &Arc<StageCore>| Box::pin(drained(Arc::clone(stage), ends));
+        let mut watched: Vec<_> = self.stages.iter().map(watch).collect();
         poll_fn(move |context| {
             let mut nth = 0;
             while nth < watched.len() {

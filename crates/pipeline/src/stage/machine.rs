@@ -51,10 +51,7 @@ pub(crate) enum Effect {
 #[derive(Clone, Debug)]
 pub(crate) struct StageMachine {
     pub(crate) state: StageState,
-    /// It runs as soon as it is open.
-    starts: bool,
-    is_opening: bool,
-    is_open: bool,
+    opening: Opening,
     /// Draining, it waits for its next attempt.
     waits: bool,
     failure: Option<Arc<StageFailure>>,
@@ -62,6 +59,17 @@ pub(crate) struct StageMachine {
     on_error: OnError,
     delays: Delays,
     delay: Duration,
+}
+
+/// How far the store and the upstreams are open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Opening {
+    Closed,
+    /// Being opened. Then it waits for the start, or runs at once.
+    InProgress {
+        starts: bool,
+    },
+    Open,
 }
 
 /// How an event was judged. `Moved` is a transition, also one to the same state.
@@ -76,9 +84,7 @@ impl StageMachine {
     pub(crate) fn new(retries: u64, on_error: OnError, delays: Delays) -> Self {
         Self {
             state: StageState::Created,
-            starts: false,
-            is_opening: false,
-            is_open: false,
+            opening: Opening::Closed,
             waits: false,
             failure: None,
             retries,
@@ -92,17 +98,22 @@ impl StageMachine {
         use StageState::{BackingOff, Created, Drained, Draining, Failed, Poisoned, Running};
         let run = Effect::Work(StageCommand::Run);
         match (self.state, event) {
-            (Created, StageEvent::Open) if !self.is_opening && !self.is_open => self.open(false),
-            (Created, StageEvent::Start) if self.is_open => self.go(Running, vec![run]),
-            (Created, StageEvent::Start) if !self.starts && self.is_opening => {
-                self.starts = true;
+            (Created, StageEvent::Open) if self.opening == Opening::Closed => self.open(false),
+            (Created, StageEvent::Start) if self.opening == Opening::Open => self.go(Running, vec![run]),
+            (Created, StageEvent::Start) if self.opening == (Opening::InProgress { starts: false }) => {
+                self.opening = Opening::InProgress { starts: true };
                 Judged::Stayed(vec![])
             }
-            (Created, StageEvent::Opened) if self.is_opening => {
-                (self.is_opening, self.is_open) = (false, true);
-                if self.starts { self.go(Running, vec![run]) } else { Judged::Stayed(vec![]) }
+            (Created, StageEvent::Opened) => match self.opening {
+                Opening::InProgress { starts } => {
+                    self.opening = Opening::Open;
+                    if starts { self.go(Running, vec![run]) } else { Judged::Stayed(vec![]) }
+                }
+                Opening::Closed | Opening::Open => Judged::Rejected,
+            },
+            (Created, StageEvent::Drain) | (Running | Draining, StageEvent::Ended) => {
+                self.go(Drained, vec![Effect::Finish])
             }
-            (Created, StageEvent::Drain) => self.go(Drained, vec![Effect::Finish]),
             (Failed | Poisoned, StageEvent::Restart) => self.open(true),
             (Failed | Poisoned, StageEvent::Drain) => Judged::Stayed(vec![Effect::Finish]),
             (Running | BackingOff, StageEvent::Drain) => {
@@ -113,18 +124,17 @@ impl StageMachine {
             (Draining, StageEvent::Drain) => Judged::Stayed(vec![]),
             (BackingOff, StageEvent::Retry) => self.go(Running, vec![run]),
             (Draining, StageEvent::Retry) if self.waits => self.go(Draining, vec![run]),
-            (Running | Draining, StageEvent::Ended) => self.go(Drained, vec![Effect::Finish]),
             (Created, StageEvent::Failed(failure)) => {
                 self.failure = Some(failure);
                 self.give_up(Failed)
             }
-            (Running | Draining, StageEvent::Failed(failure)) => self.failed(failure, now),
+            (Running | Draining, StageEvent::Failed(failure)) => self.failed(&failure, now),
             _ => Judged::Rejected,
         }
     }
 
     fn open(&mut self, starts: bool) -> Judged {
-        (self.is_opening, self.is_open, self.starts) = (true, false, starts);
+        self.opening = Opening::InProgress { starts };
         self.failure = None;
         self.delays.reset();
         if let OnError::Poison(window) = &mut self.on_error {
@@ -138,13 +148,13 @@ impl StageMachine {
         Judged::Moved(effects)
     }
 
-    fn failed(&mut self, failure: Arc<StageFailure>, now: Instant) -> Judged {
+    fn failed(&mut self, failure: &Arc<StageFailure>, now: Instant) -> Judged {
         let is_item = matches!(failure.kind, StageFailureKind::Item { .. });
         let has_retries = failure.attempt <= self.retries;
         if failure.attempt == 1 {
             self.delays.reset();
         }
-        self.failure = Some(Arc::clone(&failure));
+        self.failure = Some(Arc::clone(failure));
         match (&mut self.on_error, &failure.kind) {
             (
                 _,
@@ -174,14 +184,14 @@ impl StageMachine {
     }
 
     fn give_up(&mut self, state: StageState) -> Judged {
-        self.is_opening = false;
+        self.opening = Opening::Closed;
         let is_draining = self.state == StageState::Draining;
         self.go(state, if is_draining { vec![Effect::Finish] } else { vec![] })
     }
 
     #[cfg(test)]
-    pub(crate) fn key(&self) -> (StageState, [bool; 4]) {
-        (self.state, [self.starts, self.is_opening, self.is_open, self.waits])
+    pub(crate) fn key(&self) -> (StageState, Opening, bool) {
+        (self.state, self.opening, self.waits)
     }
 }
 
@@ -191,7 +201,11 @@ impl Machine for StageMachine {
     type Command = StageCommand;
 
     fn state(&self) -> StageStatus {
-        StageStatus { state: self.state, is_open: self.is_open, failure: self.failure.clone() }
+        StageStatus {
+            state: self.state,
+            is_open: self.opening == Opening::Open,
+            failure: self.failure.clone(),
+        }
     }
 
     fn handle(&mut self, event: StageEvent, out: &mut Out<StageCommand>) -> Reaction<StageEvent> {
@@ -211,7 +225,7 @@ impl Machine for StageMachine {
 
     fn timeout(&self) -> Option<(Duration, StageEvent)> {
         let is_waiting = self.state == StageState::BackingOff || self.waits;
-        is_waiting.then(|| (self.delay, StageEvent::Retry))
+        is_waiting.then_some((self.delay, StageEvent::Retry))
     }
 
     fn on_failure(&self, failure: &Failure) -> Option<StageEvent> {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use watchkeeper::supervise::{Backoff, Delays, FailureWindow, Machine};
 use watchkeeper_fsm::spec::{Go, Row, Stay, Step, Subject, mermaid, row, walk};
 
-use super::machine::{Effect, Judged, StageCommand, StageEvent, StageMachine};
+use super::machine::{Effect, Judged, Opening, StageCommand, StageEvent, StageMachine};
 use super::state::StageState::{self, BackingOff, Created, Drained, Draining, Failed, Poisoned, Running};
 use super::state::{OnError, StageFailure, StageFailureKind};
 use crate::position::UpstreamPosition;
@@ -92,14 +92,14 @@ fn event(on: On) -> StageEvent {
 }
 
 impl Subject for Stage {
-    type Key = (StageState, [bool; 4], Policy, bool);
+    type Key = (StageState, Opening, bool, Policy, bool);
     type Place = StageState;
     type Event = On;
     type Command = Effect;
 
     fn key(&self) -> Self::Key {
-        let (state, flags) = self.machine.key();
-        (state, flags, self.policy, self.is_over)
+        let (state, opening, waits) = self.machine.key();
+        (state, opening, waits, self.policy, self.is_over)
     }
 
     fn place(&self) -> StageState {
@@ -148,26 +148,23 @@ impl Subject for Stage {
 }
 
 fn is_new(stage: &Stage) -> bool {
-    let (_, [_, is_opening, is_open, _]) = stage.machine.key();
-    !is_opening && !is_open
+    stage.machine.key().1 == Opening::Closed
 }
 
 fn opens(stage: &Stage) -> bool {
-    let (_, [starts, is_opening, ..]) = stage.machine.key();
-    is_opening && !starts
+    stage.machine.key().1 == Opening::InProgress { starts: false }
 }
 
 fn opens_to_start(stage: &Stage) -> bool {
-    let (_, [starts, is_opening, ..]) = stage.machine.key();
-    is_opening && starts
+    stage.machine.key().1 == Opening::InProgress { starts: true }
 }
 
 fn is_open(stage: &Stage) -> bool {
-    stage.machine.key().1[2]
+    stage.machine.key().1 == Opening::Open
 }
 
 fn waits(stage: &Stage) -> bool {
-    stage.machine.key().1[3]
+    stage.machine.key().2
 }
 
 fn retries(stage: &Stage) -> bool {

@@ -323,7 +323,9 @@ impl<T, H: Handler<T>, S> Drop for StageWorker<T, H, S> {
         self.slots.drain(..).for_each(|slot| discard(slot, "the reader of an upstream"));
         self.parts.upstreams.drain(..).for_each(|upstream| discard(upstream, "an upstream"));
         self.changes.drain(..).for_each(|change| discard(change, "a dead letter"));
-        std::mem::take(&mut self.letters).into_values().for_each(|letter| discard(letter, "a dead letter"));
+        for letter in std::mem::take(&mut self.letters).into_values() {
+            discard(letter, "a dead letter");
+        }
         self.emitter.outputs.drain(..).for_each(|output| discard(output, "an output"));
     }
 }

@@ -47,19 +47,19 @@ where
         }
         let is_draining = self.is_draining();
         let Self { slots, turn, .. } = self;
-        let found = match once(|context| poll_upstreams(slots, turn, is_draining, context)).await {
-            Some(found) => found,
-            None => {
-                if let Some(publisher) = &mut self.publisher {
-                    publisher.publish_progress();
-                }
-                let Self { slots, turn, parts, watch, .. } = self;
-                tokio::select! {
-                    biased;
-                    () = draining(watch), if !is_draining => return Ok(Next::Draining),
-                    Some(request) = parts.requests.recv() => return Ok(Next::Request(request)),
-                    found = poll_fn(|context| poll_upstreams(slots, turn, is_draining, context)) => found,
-                }
+        let ready = once(|context| poll_upstreams(slots, turn, is_draining, context)).await;
+        let found = if let Some(found) = ready {
+            found
+        } else {
+            if let Some(publisher) = &mut self.publisher {
+                publisher.publish_progress();
+            }
+            let Self { slots, turn, parts, watch, .. } = self;
+            tokio::select! {
+                biased;
+                () = draining(watch), if !is_draining => return Ok(Next::Draining),
+                Some(request) = parts.requests.recv() => return Ok(Next::Request(request)),
+                found = poll_fn(|context| poll_upstreams(slots, turn, is_draining, context)) => found,
             }
         };
         Ok(match found? {
