@@ -33,7 +33,6 @@ fn growth(event: &SourceEvent<u64>) -> Growth {
     (event.source().to_string(), by)
 }
 
-/// Passes what has grown.
 async fn differences(item: Item<Growth>) -> Result<Vec<Growth>, DynError> {
     match item {
         Item::Lagged { missed } => Err(format!("{missed} batches are missing").into()),
@@ -84,7 +83,9 @@ async fn main() -> Result<(), DynError> {
     let counters = [("cats", Counter::default()), ("dogs", Counter::default())];
     let runtime = observe(Duration::from_millis(20), counters.clone(), count).await?;
     let grow = async |by: u64| {
-        counters.iter().for_each(|(_, counter)| _ = counter.fetch_add(by, Relaxed));
+        for (_, counter) in &counters {
+            counter.fetch_add(by, Relaxed);
+        }
         runtime.poll_now_and_wait().await
     };
     let pipeline = start(&runtime.handle(), &ledger, files.path()).await?;
