@@ -166,7 +166,13 @@ fn feature_checks(packages: &[Package]) -> Vec<String> {
 
 /// Where the libraries build beside Linux. To check needs no linker of theirs.
 const PLATFORMS: &[&str] = &["x86_64-pc-windows-gnu", "aarch64-apple-darwin"];
-const PORTABLE: &[&str] = &["watchkeeper-fsm", "watchkeeper", "watchkeeper-scenario", "watchkeeper-cucumber"];
+const PORTABLE: &[&str] = &[
+    "watchkeeper-fsm",
+    "watchkeeper",
+    "watchkeeper-scenario",
+    "watchkeeper-cucumber",
+    "watchkeeper-pipeline",
+];
 const LINUX_ONLY: &str = "watchkeeper-process";
 
 /// The libraries build elsewhere, and what is for Linux only does not.
