@@ -32,6 +32,7 @@ mod fail_fast;
 mod failures;
 mod fan_out;
 mod feed_gaps;
+mod feed_live;
 mod feed_per_source;
 mod feeds;
 mod first_cycle;

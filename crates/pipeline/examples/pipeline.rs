@@ -92,7 +92,7 @@ async fn main() -> Result<(), DynError> {
     for by in [1, 2, 10, 3] {
         grow(by).await?;
     }
-    println!("aborted before they were done: {:?}", pipeline.abort().await.cut_off);
+    println!("aborted: {:?}", pipeline.abort().await.cut_off);
     grow(4).await?; // while no pipeline runs
     let pipeline = start(&runtime.handle(), &ledger, files.path()).await?;
     grow(5).await?;

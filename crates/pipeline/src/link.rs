@@ -48,6 +48,14 @@ impl<O> LinkState<O> {
         committed.min().unwrap_or(next)
     }
 
+    /// Room is made by those alone that have not left.
+    fn has_room(&self, capacity: u64) -> bool {
+        let (oldest, next) = (self.oldest(), self.next.map_or(0, |cursor| cursor.seq()));
+        let readers = self.consumers.iter().filter(|consumer| !consumer.has_left);
+        let slowest = readers.map(|consumer| consumer.committed.unwrap_or(oldest)).min();
+        slowest.is_none_or(|slowest| next.saturating_sub(slowest) < capacity)
+    }
+
     fn trim(&mut self) -> Vec<Arc<ObservationBatch<O>>> {
         let surplus = self.consumed().saturating_sub(self.oldest());
         self.batches.drain(..usize::try_from(surplus).unwrap_or(usize::MAX)).collect()
@@ -105,14 +113,13 @@ impl<O> Link<O> {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        (lock(&self.state).batches.len() as u64) < self.capacity
+        lock(&self.state).has_room(self.capacity)
     }
 
     /// Ready when there is room for another batch, or nobody will make room.
     pub(crate) fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = lock(&self.state);
-        let has_left = state.consumers.iter().any(|consumer| consumer.has_left);
-        if has_left || (state.batches.len() as u64) < self.capacity {
+        if state.has_room(self.capacity) {
             return Poll::Ready(());
         }
         state.writer = Some(context.waker().clone());
@@ -216,7 +223,7 @@ impl<O> Link<O> {
         let mut state = lock(&self.state);
         state.consumers[consumer].committed = Some(number);
         let consumed = state.trim();
-        let writer = if consumed.is_empty() { None } else { state.writer.take() };
+        let writer = if state.has_room(self.capacity) { state.writer.take() } else { None };
         drop(state);
         drop(consumed);
         if let Some(writer) = writer {

@@ -18,6 +18,7 @@ use watchkeeper::{ObservationHandle, Observer};
 use crate::item::Item;
 use crate::link::{Link, NotThere};
 use crate::position::UpstreamPosition;
+use crate::stage::caught::discard;
 
 use readers::{Linked, Mapped, Streamed, Subscribed};
 
@@ -322,16 +323,27 @@ pub(crate) struct Chunk<T> {
 
 pub(crate) enum Items<T> {
     Batch(Arc<ObservationBatch<T>>),
-    Owned(Vec<T>),
+    Owned(OwnedItems<T>),
     /// One item without an event.
     Mark(Item<std::convert::Infallible>),
+}
+
+/// Items that are dropped one by one: two destructors that panic in one drop would abort the process.
+pub(crate) struct OwnedItems<T>(pub(crate) Vec<T>);
+
+impl<T> Drop for OwnedItems<T> {
+    fn drop(&mut self) {
+        if std::mem::needs_drop::<T>() {
+            self.0.drain(..).for_each(|item| discard(item, "an item"));
+        }
+    }
 }
 
 impl<T> Items<T> {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Batch(batch) => batch.events.len(),
-            Self::Owned(items) => items.len(),
+            Self::Owned(items) => items.0.len(),
             Self::Mark(_) => 1,
         }
     }
@@ -340,7 +352,7 @@ impl<T> Items<T> {
     pub(crate) fn get(&self, index: usize) -> Option<Item<&T>> {
         match self {
             Self::Batch(batch) => batch.events.get(index).map(Item::Event),
-            Self::Owned(items) => items.get(index).map(Item::Event),
+            Self::Owned(items) => items.0.get(index).map(Item::Event),
             Self::Mark(_) if index > 0 => None,
             Self::Mark(mark) => match *mark {
                 Item::Lagged { missed } => Some(Item::Lagged { missed }),

@@ -69,7 +69,7 @@ pub struct PipelineStatus {
     pub has_started: bool,
     /// The stage that failed first, if the pipeline fails, and its status then.
     pub failed: Option<(Arc<str>, StageStatus)>,
-    /// The stages that were aborted, or had not drained in time: what they had not committed comes again.
+    /// The stages that were aborted, or had not drained in time: what they had not committed, if anything, comes again.
     pub cut_off: Vec<Arc<str>>,
 }
 

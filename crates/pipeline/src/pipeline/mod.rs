@@ -27,7 +27,7 @@ use crate::store::CommitStore;
 
 use graph::{Graph, graph};
 use machine::{OnStageFailure, PipelineEvent, PipelineMachine, PipelineState, PipelineStatus};
-use worker::PipelineWorker;
+use worker::{PipelineWorker, all};
 
 /// A pipeline that does not run yet: see [`Pipeline::builder`].
 #[must_use = "nothing runs before `.start()`"]
@@ -269,17 +269,15 @@ impl Pipeline {
     }
 
     /// Ends all stages at once, without a drain, also while they drain. What they have not committed comes again; those
-    /// that had something to do are named in [`PipelineStatus::cut_off`].
+    /// that had not drained are named in [`PipelineStatus::cut_off`].
     ///
     /// # Cancel safety
     ///
     /// Dropped after its first poll, it ends all the same.
     pub async fn abort(&self) -> PipelineStatus {
         // Refused while it stops: then its stages are aborted here, and its drain ends.
-        if self.shared.machine.send(PipelineEvent::Abort).await.is_err() {
-            for core in &self.shared.stages {
-                core.machine.abort().await;
-            }
+        if self.shared.machine.try_send(PipelineEvent::Abort).is_err() {
+            self.abort_stages().await;
         }
         self.ended().await
     }
@@ -295,12 +293,26 @@ impl Pipeline {
 
     /// After an end without a drain, no stage may go on by itself.
     async fn end(&self, outcome: Outcome) -> PipelineStatus {
+        let mut status = self.status();
         if !outcome.is_finished() {
-            for core in &self.shared.stages {
-                core.machine.abort().await;
-            }
+            status.cut_off = self.abort_stages().await;
         }
-        self.status()
+        status
+    }
+
+    /// All at once. Returns those that had not drained.
+    async fn abort_stages(&self) -> Vec<Arc<str>> {
+        let ends = self.shared.stages.iter().map(|core| async {
+            let outcome = core.machine.abort().await;
+            (!outcome.is_finished()).then(|| Arc::clone(&core.name))
+        });
+        all(ends).await.into_iter().flatten().collect()
+    }
+
+    /// How its task has ended; `None` while it runs. [`Outcome::Finished`] after every end but that of its executor.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.shared.machine.outcome()
     }
 }
 

@@ -128,7 +128,7 @@ impl PipelineWorker {
 }
 
 /// All outputs, in the order of the futures. In each poll they are polled in that order.
-async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+pub(crate) async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut running: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
     poll_fn(|context| {
         let mut is_over = true;

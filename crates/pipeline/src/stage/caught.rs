@@ -54,3 +54,32 @@ fn text_of_panic(panic: Box<dyn Any + Send>) -> String {
     }
     text
 }
+
+/// An app value, whose panicking destructor ends with a line in the log.
+pub(crate) struct Discarded<V>(Option<V>);
+
+impl<V> Discarded<V> {
+    pub(crate) fn new(value: V) -> Self {
+        Self(Some(value))
+    }
+}
+
+impl<V> std::ops::Deref for Discarded<V> {
+    type Target = V;
+
+    fn deref(&self) -> &V {
+        self.0.as_ref().expect("it is taken by the drop alone")
+    }
+}
+
+impl<V> std::ops::DerefMut for Discarded<V> {
+    fn deref_mut(&mut self) -> &mut V {
+        self.0.as_mut().expect("it is taken by the drop alone")
+    }
+}
+
+impl<V> Drop for Discarded<V> {
+    fn drop(&mut self) {
+        discard(self.0.take(), "a factory or a store");
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use watchkeeper::report::debug_as_text;
-use watchkeeper::supervise::{Condition, Outcome, StateWaitBuilder, StateWatch, Transition};
+use watchkeeper::supervise::{AskError, NotSent, Outcome, StateWaitBuilder, StateWatch, Transition};
 use watchkeeper::wait::Verdict;
 use watchkeeper::{ObservationHandle, Observer};
 
@@ -102,8 +102,9 @@ impl StageHandle {
         self.core.shared.dead_letters()
     }
 
-    /// Handles the item of a dead letter again, between two batches. Returns once that is committed, and the letter is
-    /// gone. While the stage waits for a retry, or for room in the stages after it, the call waits too.
+    /// Handles the item of a dead letter again, between two batches, or while the stage has given up. Returns once that is
+    /// committed, and the letter is gone. While the stage waits for a retry, or for room in the stages after it, the call
+    /// waits too.
     ///
     /// # Errors
     ///
@@ -131,36 +132,54 @@ impl StageHandle {
 
     async fn request(&self, id: u64, what: LetterWork) -> Result<(), DeadLetterError> {
         let stage = Arc::clone(&self.core.name);
-        let (reply, replied) = oneshot::channel();
-        let request = async {
+        let (reply, mut replied) = oneshot::channel();
+        let request = LetterRequest { id, what, reply };
+        let answer = async {
             let not_working = |_| self.core.machine.state().state;
-            self.core.requests.send(LetterRequest { id, what, reply }).await.map_err(not_working)?;
-            replied.await.map_err(|_| self.core.machine.state().state)
+            if self.is_closed() {
+                return Err(self.state());
+            }
+            self.core.requests.send(request).await.map_err(not_working)?;
+            // A stage that has given up does nothing by itself; one that works needs no event.
+            let _ = self.core.machine.send(StageEvent::Letters).await;
+            (&mut replied).await.map_err(|_| self.core.machine.state().state)
         };
         let mut watch = self.core.machine.watch();
         let not_working = async {
-            loop {
-                let state = watch.state().state;
-                if !state.is_working()
-                    || matches!(watch.condition(), Condition::Ended(_))
-                    || watch.changed().await.is_err()
-                {
-                    return watch.state().state;
+            while !self.is_closed() {
+                if watch.changed().await.is_err() {
+                    break;
                 }
             }
+            self.state()
         };
-        // First: what is refused is not asked for.
-        let answer = tokio::select! {
+        let mut answer = tokio::select! {
             biased;
+            answer = answer => answer,
             state = not_working => Err(state),
-            answer = request => answer,
         };
+        // It may have come with the end.
+        if answer.is_err()
+            && let Ok(last) = replied.try_recv()
+        {
+            answer = Ok(last);
+        }
         match answer {
             Ok(Ok(())) => Ok(()),
             Ok(Err(LetterRefusal::Unknown)) => Err(DeadLetterError::Unknown { stage, id }),
             Ok(Err(LetterRefusal::Failed(message))) => Err(DeadLetterError::Failed { stage, id, message }),
+            Ok(Err(LetterRefusal::NotCommitted(message))) => {
+                Err(DeadLetterError::NotCommitted { stage, id, message })
+            }
             Err(state) => Err(DeadLetterError::NotWorking { stage, id, state }),
         }
+    }
+
+    /// Whether no call about dead letters is answered any more, or yet.
+    fn is_closed(&self) -> bool {
+        let status = self.status();
+        let answers = status.state.is_working() || (status.state.has_given_up() && status.is_open);
+        !answers || self.outcome().is_some()
     }
 
     /// Begins again with a new handler, after the stage has failed or is poisoned, at the item that failed; its failures
@@ -177,9 +196,11 @@ impl StageHandle {
     pub async fn restart(&self) -> Result<(), RestartStageError> {
         let stage = Arc::clone(&self.core.name);
         let asked = self.core.machine.ask(StageEvent::Restart).await;
-        if asked.is_err() {
+        if let Err(refused) = asked {
             let state = self.state();
-            if self.core.machine.outcome().is_some() {
+            let not_sent =
+                matches!(&refused, AskError::NotSent(error) if !matches!(error.reason, NotSent::Full { .. }));
+            if not_sent || matches!(refused, AskError::Ended(_)) {
                 return Err(RestartStageError::Ended { stage, state });
             }
             return Err(RestartStageError::NotGivenUp { stage, state });
@@ -265,10 +286,24 @@ pub enum DeadLetterError {
         /// The error with its causes.
         message: String,
     },
-    /// The stage handles nothing.
+    /// The store has refused a commit. If the call was done before, the first commit after a restart of the stage has it.
     #[error(
-        "dead letter {id} stays: stage {} is {state} and handles nothing; restart the stage, or its pipeline",
+        "dead letter {id} of stage {} is not settled, the store has refused a commit: {message}; restart the stage, then \
+         see whether the letter is still there",
         name(.stage)
+    )]
+    NotCommitted {
+        /// The stage.
+        stage: Arc<str>,
+        /// The letter.
+        id: u64,
+        /// The store's error.
+        message: String,
+    },
+    /// The stage is not open, or has ended. What was being committed at the end may be committed all the same.
+    #[error(
+        "dead letter {id} stays: stage {} is {state} and handles nothing; {}",
+        name(.stage), if *state == StageState::Created { "wait until it has started" } else { "restart its pipeline" }
     )]
     NotWorking {
         /// The stage.
@@ -292,7 +327,7 @@ pub enum RestartStageError {
         /// Its state.
         state: StageState,
     },
-    /// It has ended with its pipeline.
+    /// It has ended with its pipeline, or is ending.
     #[error("stage {} is {state} and its pipeline has ended: build the pipeline again", name(.stage))]
     Ended {
         /// The stage.

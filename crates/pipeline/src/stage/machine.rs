@@ -26,6 +26,8 @@ pub(crate) enum StageEvent {
     Retry,
     /// All upstreams have ended and everything is committed.
     Ended,
+    /// Asked for: answer the calls about dead letters, also after giving up.
+    Letters,
     /// A stop was requested, or the last handle was dropped.
     Drain,
 }
@@ -39,6 +41,8 @@ pub(crate) enum StageCommand {
     Run,
     /// Make the item that failed a dead letter, then as `Run`.
     DeadLetter,
+    /// Answer the calls about dead letters.
+    Letters,
 }
 
 /// What the machine asks of its supervisor.
@@ -111,6 +115,23 @@ impl StageMachine {
                 }
                 Opening::Closed | Opening::Open => Judged::Rejected,
             },
+            // It was restarted: what it had read goes through.
+            (Created, StageEvent::Drain) if self.opening == (Opening::InProgress { starts: true }) => {
+                self.go(Draining, vec![])
+            }
+            (Draining, StageEvent::Opened) if self.opening == (Opening::InProgress { starts: true }) => {
+                self.opening = Opening::Open;
+                Judged::Stayed(vec![run])
+            }
+            // Its loop takes the calls.
+            (Running | BackingOff | Draining, StageEvent::Letters) => Judged::Stayed(vec![]),
+            (Failed | Poisoned, StageEvent::Failed(failure)) => {
+                self.failure = Some(failure);
+                Judged::Stayed(vec![])
+            }
+            (Failed | Poisoned, StageEvent::Letters) if self.opening == Opening::Open => {
+                Judged::Stayed(vec![Effect::Work(StageCommand::Letters)])
+            }
             (Created, StageEvent::Drain) | (Running | Draining, StageEvent::Ended) => {
                 self.go(Drained, vec![Effect::Finish])
             }
@@ -184,9 +205,16 @@ impl StageMachine {
     }
 
     fn give_up(&mut self, state: StageState) -> Judged {
-        self.opening = Opening::Closed;
+        if self.opening != Opening::Open {
+            self.opening = Opening::Closed;
+        }
         let is_draining = self.state == StageState::Draining;
-        self.go(state, if is_draining { vec![Effect::Finish] } else { vec![] })
+        if is_draining {
+            return self.go(state, vec![Effect::Finish]);
+        }
+        // Calls that have come meanwhile are answered.
+        let answers = self.opening == Opening::Open;
+        self.go(state, if answers { vec![Effect::Work(StageCommand::Letters)] } else { vec![] })
     }
 
     #[cfg(test)]

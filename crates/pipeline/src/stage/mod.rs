@@ -24,6 +24,7 @@ use crate::link::Link;
 use crate::store::{CommitStore, MemoryStore, StageName};
 use crate::upstream::{Head, Upstream, Wanted};
 
+use caught::Discarded;
 use machine::StageMachine;
 use shared::{LetterRequest, StageShared};
 use state::OnError;
@@ -289,8 +290,8 @@ where
         let machine = StageMachine::new(self.retries, self.on_error, delays);
         let worker = StageWorker::new(Parts {
             name,
-            factory: self.factory,
-            store: self.store,
+            factory: Discarded::new(self.factory),
+            store: Discarded::new(self.store),
             upstreams: self.upstreams.into_iter().zip(sources).collect(),
             forgotten: self.forgotten,
             item_timeout: self.item_timeout,

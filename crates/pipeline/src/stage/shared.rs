@@ -33,6 +33,8 @@ pub(crate) enum LetterRefusal {
     Unknown,
     /// The handler has failed again.
     Failed(String),
+    /// The store has refused it: it is committed by a later commit.
+    NotCommitted(String),
 }
 
 /// A dead letter for people and programs that do not know the type of its item.

@@ -12,14 +12,15 @@ use super::state::StageState::{self, BackingOff, Created, Drained, Draining, Fai
 use super::state::{OnError, StageFailure, StageFailureKind};
 use crate::position::UpstreamPosition;
 use On::{
-    CommitFailed, CommitFailedForGood, Drain, Ended, ItemFailed, ItemFailedForGood, Open, OpenFailed, Opened,
-    ReadFailed, Restart, Retry, Start,
+    CommitFailed, CommitFailedForGood, Drain, Ended, ItemFailed, ItemFailedForGood, Letters, Open,
+    OpenFailed, Opened, ReadFailed, Restart, Retry, Start,
 };
 use Policy::{DeadLetter, PoisonAtOnce, PoisonLater, Stop};
 
 const FINISH: Effect = Effect::Finish;
 const OPEN: Effect = Effect::Work(StageCommand::Open);
 const RUN: Effect = Effect::Work(StageCommand::Run);
+const ANSWER: Effect = Effect::Work(StageCommand::Letters);
 const BURY: Effect = Effect::Work(StageCommand::DeadLetter);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +39,7 @@ enum On {
     CommitFailedForGood,
     Retry,
     Ended,
+    Letters,
     Drain,
 }
 
@@ -87,6 +89,7 @@ fn event(on: On) -> StageEvent {
         CommitFailedForGood => failed(StageFailureKind::Commit, 2),
         Retry => StageEvent::Retry,
         Ended => StageEvent::Ended,
+        Letters => StageEvent::Letters,
         Drain => StageEvent::Drain,
     }
 }
@@ -123,6 +126,7 @@ impl Subject for Stage {
             CommitFailedForGood,
             Retry,
             Ended,
+            Letters,
             Drain,
         ]
     }
@@ -157,6 +161,14 @@ fn opens(stage: &Stage) -> bool {
 
 fn opens_to_start(stage: &Stage) -> bool {
     stage.machine.key().1 == Opening::InProgress { starts: true }
+}
+
+fn does_not_start(stage: &Stage) -> bool {
+    !opens_to_start(stage)
+}
+
+fn is_not_open(stage: &Stage) -> bool {
+    !is_open(stage)
 }
 
 fn is_open(stage: &Stage) -> bool {
@@ -200,17 +212,22 @@ fn table() -> Vec<Row<Stage>> {
         row(&[Created], &[Opened], Stay, &[]).when("opens", opens),
         row(&[Created], &[Opened], Go(Running), &[RUN]).when("opens to start", opens_to_start),
         row(&[Created], &[Start], Go(Running), &[RUN]).when("is open", is_open),
-        row(&[Created], &FAILURES, Go(Failed), &[]),
-        row(&[Running], &[OpenFailed, ReadFailed], Go(Failed), &[]),
+        row(&[Created], &FAILURES, Go(Failed), &[]).when("is not open", is_not_open),
+        row(&[Created], &FAILURES, Go(Failed), &[ANSWER]).when("is open", is_open),
+        row(&[Running], &[OpenFailed, ReadFailed], Go(Failed), &[ANSWER]),
+        row(&[Failed, Poisoned], &FAILURES, Stay, &[]),
+        row(&[Running, BackingOff, Draining], &[Letters], Stay, &[]),
         row(&[Draining], &[OpenFailed, ReadFailed], Go(Failed), &[FINISH]),
-        row(&[Created], &[Drain], Go(Drained), &[FINISH]),
+        row(&[Created], &[Drain], Go(Drained), &[FINISH]).when("does not start", does_not_start),
+        row(&[Created], &[Drain], Go(Draining), &[]).when("opens to start", opens_to_start),
+        row(&[Draining], &[Opened], Stay, &[RUN]).when("opens to start", opens_to_start),
         row(&[Running], &[CommitFailed], Go(BackingOff), &[]),
-        row(&[Running], &[CommitFailedForGood], Go(Failed), &[]),
+        row(&[Running], &[CommitFailedForGood], Go(Failed), &[ANSWER]),
         row(&[Running], &[ItemFailed], Go(BackingOff), &[]).when("retries", retries),
         row(&[Running], good, Go(BackingOff), &[]).when("window has room", retries_for_ever),
-        row(&[Running], good, Go(Failed), &[]).when("stops", stops),
+        row(&[Running], good, Go(Failed), &[ANSWER]).when("stops", stops),
         row(&[Running], good, Stay, &[BURY]).when("dead letters", buries),
-        row(&[Running], any_item, Go(Poisoned), &[]).when("window is full", is_poisoned),
+        row(&[Running], any_item, Go(Poisoned), &[ANSWER]).when("window is full", is_poisoned),
         row(&[Running, Draining], &[Ended], Go(Drained), &[FINISH]),
         row(&[Running], &[Drain], Go(Draining), &[]),
         row(&[Draining], &[Drain], Stay, &[]),
@@ -225,6 +242,7 @@ fn table() -> Vec<Row<Stage>> {
         row(&[Draining], any_item, Go(Poisoned), &[FINISH]).when("window is full", is_poisoned),
         row(&[Draining], &[Retry], Go(Draining), &[RUN]).when("waits", waits),
         row(&[Failed, Poisoned], &[Restart], Go(Created), &[OPEN]),
+        row(&[Failed, Poisoned], &[Letters], Stay, &[ANSWER]).when("is open", is_open),
         row(&[Failed, Poisoned], &[Drain], Stay, &[FINISH]),
     ]
 }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use watchkeeper::DynError;
 use watchkeeper::supervise::{StateWatch, WeakSupervised, Worker};
 
-use super::caught::{catch, caught, discard, text_of};
+use super::caught::{Discarded, catch, caught, discard, text_of};
 use super::machine::{StageCommand, StageEvent, StageMachine};
 use super::shared::{LetterRequest, StageShared};
 use super::state::{StageFailure, StageFailureKind, StageState, StageStatus};
@@ -43,8 +43,8 @@ pub(crate) type Factory<H> = Box<dyn FnMut() -> H + Send>;
 /// What a builder gives its worker.
 pub(crate) struct Parts<T, H: Handler<T>, S> {
     pub(crate) name: StageName,
-    pub(crate) factory: Factory<H>,
-    pub(crate) store: S,
+    pub(crate) factory: Discarded<Factory<H>>,
+    pub(crate) store: Discarded<S>,
     pub(crate) upstreams: Vec<(Upstream<T>, Option<Source>)>,
     pub(crate) forgotten: Vec<Arc<str>>,
     pub(crate) item_timeout: Option<Duration>,
@@ -121,11 +121,18 @@ where
     async fn run(&mut self, command: StageCommand) -> Result<Option<StageEvent>, DynError> {
         let done = match command {
             StageCommand::Open => return Ok(Some(self.open().await.map(|()| StageEvent::Opened)?)),
+            StageCommand::Letters => {
+                self.answer_all().await;
+                return Ok(None);
+            }
             StageCommand::Run => self.work().await,
-            StageCommand::DeadLetter => match self.bury() {
-                Ok(()) => self.work().await,
-                Err(failure) => Err(failure),
-            },
+            StageCommand::DeadLetter => {
+                self.take_requests().await;
+                match self.bury() {
+                    Ok(()) => self.work().await,
+                    Err(failure) => Err(failure),
+                }
+            }
         };
         if let Some(publisher) = &mut self.publisher {
             publisher.publish_progress();
@@ -166,6 +173,7 @@ where
     /// Ends when there is nothing more to do.
     async fn work(&mut self) -> Result<(), StageFailure> {
         loop {
+            self.take_requests().await;
             while self.pending.is_some() || !self.changes.is_empty() {
                 self.handle_pending().await?;
                 self.commit().await?;
@@ -179,6 +187,21 @@ where
                 Next::Draining => {}
                 Next::Over => return Ok(()),
             }
+        }
+    }
+
+    /// Whether everything that was handled is committed.
+    fn is_committed(&self) -> bool {
+        let is_behind = self.pending.as_ref().is_some_and(|pending| pending.next > pending.committed);
+        !is_behind && self.changes.is_empty() && self.commit_failures == 0
+    }
+
+    /// Does what was asked for meanwhile, up to the first that is to be committed.
+    async fn take_requests(&mut self) {
+        while self.is_committed()
+            && let Ok(request) = self.parts.requests.try_recv()
+        {
+            self.answer(request).await;
         }
     }
 
@@ -267,7 +290,8 @@ where
     /// Commits what is handled, publishes it, and lets the stages before drop it.
     async fn commit(&mut self) -> Result<(), StageFailure> {
         let Some(publisher) = &mut self.publisher else { return Ok(()) };
-        if let Some(pending) = &self.pending {
+        // Before a gap the position may be within a batch that is lost: it stays until the gap is handled.
+        if let Some(pending) = self.pending.as_ref().filter(|pending| pending.next > pending.committed) {
             self.position.set(&self.slots[pending.slot].name, pending.chunk.position(pending.next));
         }
         if self.commit_failures > 0 {
@@ -286,7 +310,7 @@ where
             self.parts.shared.errors.fetch_add(1, Relaxed);
             let attempt = self.commit_failures;
             if attempt == 1 {
-                tracing::warn!(stage = &*self.parts.name.stage, message, "a commit has failed");
+                tracing::warn!(stage = &*self.parts.name.stage, error = message, "a commit has failed");
             }
             return Err(StageFailure { kind: StageFailureKind::Commit, attempt, message });
         }
@@ -351,17 +375,20 @@ async fn handle_items<T, H: Handler<T>>(
     let mut attempt = failed.as_ref().map_or(0, |failed| failed.attempts) + 1;
     while let Some(item) = chunk.items.get(*next) {
         emitter.begin(*next as u64, attempt);
-        let mut call = pin!(handler.handle(item, emitter));
-        // Most handlers are ready at once.
-        let has_waited = match poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {
-            Poll::Ready(handled) => {
-                handled?;
-                false
-            }
-            Poll::Pending => {
-                publisher.publish_progress();
-                within(limit, call).await?;
-                true
+        // The call is dropped before the item counts as handled.
+        let has_waited = {
+            let mut call = pin!(handler.handle(item, emitter));
+            // Most handlers are ready at once.
+            match poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {
+                Poll::Ready(handled) => {
+                    handled?;
+                    false
+                }
+                Poll::Pending => {
+                    publisher.publish_progress();
+                    within(limit, call).await?;
+                    true
+                }
             }
         };
         *next += 1;

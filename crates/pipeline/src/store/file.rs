@@ -33,7 +33,7 @@ const LOCK: Duration = Duration::from_secs(5);
 /// Floating-point numbers must be finite: JSON has no other ones.
 ///
 /// A commit writes `PATH.tmp`, syncs it, renames it to `PATH` and syncs the directory: it survives a crash of the process
-/// and of the machine, as far as the disk keeps what it has synced. One commit takes about as long as two syncs. The
+/// and of the machine, as far as the disk keeps what it has synced. One commit takes about as long as three syncs. The
 /// size is that of the outputs that no stage has consumed yet, and of the dead letters. Missing directories are made, and
 /// are not synced in theirs.
 ///
@@ -138,6 +138,12 @@ where
         };
         let path = Arc::clone(&self.path);
         let mut bytes = serde_json::to_vec(&document).map_err(|error| FileStoreError::Json {
+            path: shown(&path),
+            doing: "write",
+            problem: problem(&error),
+        })?;
+        // A number that is not finite is written as `null`, which nothing reads as a number again.
+        serde_json::from_slice::<Read<T, O>>(&bytes).map_err(|error| FileStoreError::Json {
             path: shown(&path),
             doing: "write",
             problem: problem(&error),

@@ -10,12 +10,16 @@ use super::{CommitStore, DeadLetterChange, NewOutputs, StageName, Stored};
 use crate::position::StagePosition;
 
 /// Keeps what a stage has committed in memory: it survives a failure, a restart and another pipeline in the same process,
-/// if a clone of the store is kept.
+/// if a clone of the store is kept. The clone that was loaded last is the one that commits.
 pub struct MemoryStore<T, O> {
     shared: Arc<Mutex<Shared<T, O>>>,
+    /// The number of the load by this clone.
+    lease: u64,
 }
 
 struct Shared<T, O> {
+    /// The number of the newest load: only that clone commits.
+    lease: u64,
     stage: Option<StageName>,
     stored: Stored<T, O>,
 }
@@ -41,7 +45,8 @@ impl<T, O> MemoryStore<T, O> {
     /// A store without commits.
     #[must_use]
     pub fn new() -> Self {
-        Self { shared: Arc::new(Mutex::new(Shared { stage: None, stored: Stored::default() })) }
+        let shared = Shared { lease: 0, stage: None, stored: Stored::default() };
+        Self { shared: Arc::new(Mutex::new(shared)), lease: 0 }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared<T, O>> {
@@ -63,13 +68,15 @@ where
     O: Clone + Send + Sync + 'static,
 {
     async fn load(&mut self, stage: &StageName) -> Result<Stored<T, O>, DynError> {
-        let mut shared = self.lock();
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         match &shared.stage {
             Some(found) if found != stage => {
                 Err(OtherStage { found: found.clone(), expected: stage.clone() }.into())
             }
             _ => {
                 shared.stage = Some(stage.clone());
+                shared.lease += 1;
+                self.lease = shared.lease;
                 Ok(shared.stored.clone())
             }
         }
@@ -81,14 +88,21 @@ where
         outputs: NewOutputs<'_, O>,
         dead_letters: &[DeadLetterChange<T>],
     ) -> Result<(), DynError> {
-        self.lock().stored.apply(position, outputs, dead_letters);
+        let mut shared = self.lock();
+        if shared.lease != self.lease {
+            return Err(
+                "the store was loaded by another pipeline since: give each pipeline a store of its own"
+                    .into(),
+            );
+        }
+        shared.stored.apply(position, outputs, dead_letters);
         Ok(())
     }
 }
 
 impl<T, O> Clone for MemoryStore<T, O> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { shared: Arc::clone(&self.shared), lease: 0 }
     }
 }
 

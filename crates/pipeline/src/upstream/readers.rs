@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use watchkeeper::subscription::{Cursor, RecvError, Subscription};
 
-use super::{Chunk, Items, Reader};
+use super::{Chunk, Items, OwnedItems, Reader};
 use crate::item::Item;
 use crate::link::Link;
 use crate::position::UpstreamPosition;
@@ -115,32 +115,32 @@ pub(super) struct Streamed<T> {
     /// How many items were read.
     count: u64,
     /// What was read of the piece so far: kept if the stream panics.
-    piece: Vec<T>,
+    piece: OwnedItems<T>,
     is_over: bool,
 }
 
 impl<T> Streamed<T> {
     pub(super) fn new(stream: Pin<Box<dyn Stream<Item = T> + Send>>, count: u64) -> Self {
-        Self { stream, count, piece: Vec::new(), is_over: false }
+        Self { stream, count, piece: OwnedItems(Vec::new()), is_over: false }
     }
 }
 
 impl<T: Send + Sync + 'static> Reader<T> for Streamed<T> {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Chunk<T>>> {
-        while !self.is_over && self.piece.len() < PIECE {
+        while !self.is_over && self.piece.0.len() < PIECE {
             match self.stream.as_mut().poll_next(context) {
-                Poll::Ready(Some(item)) => self.piece.push(item),
+                Poll::Ready(Some(item)) => self.piece.0.push(item),
                 Poll::Ready(None) => self.is_over = true,
-                Poll::Pending if self.piece.is_empty() => return Poll::Pending,
+                Poll::Pending if self.piece.0.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
             }
         }
-        if self.piece.is_empty() {
+        if self.piece.0.is_empty() {
             return Poll::Ready(None);
         }
-        let items = std::mem::take(&mut self.piece);
+        let items = OwnedItems(std::mem::take(&mut self.piece.0));
         let start = UpstreamPosition::Count(self.count);
-        self.count += items.len() as u64;
+        self.count += items.0.len() as u64;
         let end = UpstreamPosition::Count(self.count);
         Poll::Ready(Some(Chunk { items: Items::Owned(items), start, done: 0, end }))
     }
@@ -174,10 +174,14 @@ impl<T: Send + Sync + 'static, U: Send + Sync + 'static> Reader<U> for Mapped<T,
             },
         };
         let mapped = catch_unwind(AssertUnwindSafe(|| {
-            let map = |items: &[T]| Items::Owned(items.iter().map(|item| (self.function)(item)).collect());
+            let map = |items: &[T]| {
+                let mut mapped = OwnedItems(Vec::with_capacity(items.len()));
+                items.iter().for_each(|item| mapped.0.push((self.function)(item)));
+                Items::Owned(mapped)
+            };
             match &chunk.items {
                 Items::Batch(batch) => map(&batch.events),
-                Items::Owned(items) => map(items),
+                Items::Owned(items) => map(&items.0),
                 Items::Mark(mark) => Items::Mark(*mark),
             }
         }));

@@ -19,8 +19,9 @@ use watchkeeper_pipeline::store::{
     DeadLetter, DeadLetterChange, FileStoreError, NewOutputs, OtherStage, StageName, Stored,
 };
 use watchkeeper_pipeline::{
-    CommitStore, FileStore, Item, MemoryStore, OnError, Pipeline, PipelineError, StageFailureKind,
-    StagePosition, StageState, Upstream, UpstreamError, UpstreamErrorKind, UpstreamPosition, stage,
+    CommitStore, FileStore, Item, MemoryStore, OnError, OnStageFailure, Pipeline, PipelineError,
+    StageFailureKind, StagePosition, StageState, Upstream, UpstreamError, UpstreamErrorKind,
+    UpstreamPosition, stage,
 };
 
 use crate::common::{LONG, Published, Seen, numbers, pass, scripted};
@@ -831,6 +832,7 @@ async fn a_dead_letter_whose_replay_is_refused_survives_a_restart() {
             Upstream::replay("numbers", |committed| streams::iter(committed..3).chain(streams::pending()));
         let double = stage("double", scripted(&Seen::default(), act)).from(upstream).retries(0);
         Pipeline::builder("flow")
+            .on_stage_failure(OnStageFailure::Isolate)
             .stage(double.on_error(OnError::DeadLetter).store(FileStore::new(&path)))
             .start()
     };
@@ -842,7 +844,10 @@ async fn a_dead_letter_whose_replay_is_refused_survives_a_restart() {
     let written = beside(&path, ".tmp");
     fs::create_dir(&written).unwrap();
     let refused = double.replay(0).await.unwrap_err();
-    assert_in_text(&refused, &["dead letter 0 stays: stage double is failed"]);
+    assert_in_text(
+        &refused,
+        &["dead letter 0 of stage double is not settled", "cannot write it", "restart the stage"],
+    );
     let failure = double.status().failure.unwrap();
     assert_in_text(&failure, &["the commit, attempt 1", "cannot write it"]);
     fs::remove_dir(&written).unwrap();

@@ -156,9 +156,9 @@ async fn a_letter_whose_commit_is_refused_stays_until_it_is_committed() {
     *fate.lock().unwrap() = Ok(());
     let mut outputs = pipeline.output::<u64>("one").unwrap().subscribe();
     for id in [0, 1] {
-        store.refusals.store(1, std::sync::atomic::Ordering::Relaxed);
+        store.refusals.store(2, std::sync::atomic::Ordering::Relaxed);
         let refused = if id == 0 { one.replay(id).await } else { one.discard(id).await };
-        assert!(matches!(refused, Err(DeadLetterError::NotWorking { state: StageState::Failed, .. })));
+        assert!(matches!(refused, Err(DeadLetterError::NotCommitted { .. })), "{refused:?}");
         assert_eq!(one.dead_letters()[0].id, id, "it is not committed");
         one.restart().await.unwrap();
         has_committed(&pipeline, "one", 3).await;
@@ -176,33 +176,60 @@ async fn a_letter_whose_commit_is_refused_stays_until_it_is_committed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stage_that_handles_nothing_replays_nothing() {
+async fn a_stage_that_has_given_up_answers_and_one_that_has_ended_does_not() {
     let mut source = Published::new(64);
     let (seen, fate, store) = (Seen::default(), fails("over 100"), Refusing::default());
     let pipeline = pipeline(&source, &seen, &fate, &store).await;
     let one = pipeline.stage("one").unwrap();
-    source.batch([101]);
-    has_committed(&pipeline, "one", 1).await;
+    source.batch([101, 102, 103]);
+    has_committed(&pipeline, "one", 3).await;
     *fate.lock().unwrap() = Ok(());
     store.refusals.store(1, std::sync::atomic::Ordering::Relaxed);
     source.batch([1]);
     is_in(&pipeline, "one", StageState::Failed).await;
-    let refused = |state: &str| {
-        format!(
-            "dead letter 0 stays: stage one is {state} and handles nothing; restart the stage, or its pipeline"
-        )
-    };
-    assert_eq!(one.replay(0).await.unwrap_err().to_string(), refused("failed"));
-    assert_eq!(one.discard(0).await.unwrap_err().to_string(), refused("failed"));
-    // It was refused: it is not done later.
+    one.replay(0).await.unwrap();
+    one.discard(1).await.unwrap();
+    assert_eq!((one.state(), numbers(&seen)), (StageState::Failed, vec![101, 102, 103, 1, 101]));
+    let kept = store.kept.stored();
+    assert_eq!(kept.dead_letters.iter().map(|letter| letter.id).collect::<Vec<_>>(), [2]);
     one.restart().await.unwrap();
     source.batch([2]);
-    has_committed(&pipeline, "one", 3).await;
-    assert_eq!(numbers(&seen), [101, 1, 2]);
-    assert_eq!(one.dead_letters().len(), 1);
+    has_committed(&pipeline, "one", 6).await;
     pipeline.stop().await;
-    assert_eq!(one.replay(0).await.unwrap_err().to_string(), refused("drained"));
+    let refused =
+        "dead letter 2 stays: stage one is drained and handles nothing; restart its pipeline".to_owned();
+    assert_eq!(one.replay(2).await.unwrap_err().to_string(), refused);
+    assert_eq!(one.discard(2).await.unwrap_err().to_string(), refused);
     assert_eq!(one.dead_letters().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stage_with_too_many_letters_goes_on_once_some_are_discarded() {
+    let mut source = Published::new(64);
+    let seen = Seen::default();
+    let act =
+        |item: Item<u64>, _| if item.event() > Some(100) { Err("over 100".into()) } else { pass(item, 1) };
+    let one = stage("one", scripted(&seen, act))
+        .from(Upstream::observation("numbers", &source.handle()))
+        .retries(0)
+        .on_error(OnError::DeadLetter)
+        .max_dead_letters(1);
+    let pipeline = Pipeline::builder("letters").on_stage_failure(OnStageFailure::Isolate).stage(one);
+    let pipeline = pipeline.start().await.unwrap();
+    let one = pipeline.stage("one").unwrap();
+    source.batch([101, 102, 3]);
+    is_in(&pipeline, "one", StageState::Failed).await;
+    let failure = one.status().failure.unwrap().to_string();
+    assert!(failure.starts_with("there are 1 dead letters, and the item of numbers at "), "{failure}");
+    assert!(failure.ends_with(
+        "would be another: replay or discard some, or raise max_dead_letters; its error: over 100"
+    ));
+    one.restart().await.unwrap();
+    is_in(&pipeline, "one", StageState::Failed).await;
+    one.discard(0).await.unwrap();
+    one.restart().await.unwrap();
+    has_committed(&pipeline, "one", 3).await;
+    assert_eq!(one.dead_letters().iter().map(|letter| letter.id).collect::<Vec<_>>(), [1]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -272,7 +299,7 @@ async fn a_replay_waits_while_the_stage_backs_off() {
     source.batch([1]);
     is_in(&pipeline, "one", StageState::BackingOff).await;
     pipeline.stage("one").unwrap().replay(0).await.unwrap();
-    assert_eq!(numbers(&seen), [101, 101, 1, 1, 101]);
+    assert_eq!(numbers(&seen), [101, 101, 1, 101, 1], "before the next attempt");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::{Pending, StageWorker, catch, caught, discard, text_of, within};
 use crate::handler::Handler;
@@ -93,6 +94,30 @@ where
         discard(self.letters.insert(letter.id, letter), "a dead letter");
     }
 
+    /// Answers the calls while the stage has given up. What the store refuses is committed after a restart.
+    pub(super) async fn answer_all(&mut self) {
+        loop {
+            self.take_requests().await;
+            let waits = !self.replies.is_empty() || !self.parts.requests.is_empty();
+            if !waits || self.is_committed() {
+                break;
+            }
+            if let Err(failure) = self.commit().await {
+                while let Ok(request) = self.parts.requests.try_recv() {
+                    let answer = Err(LetterRefusal::Unknown);
+                    self.replies.push(Reply { answer, caller: request.reply });
+                }
+                for Reply { caller, .. } in self.replies.drain(..) {
+                    let _ = caller.send(Err(LetterRefusal::NotCommitted(failure.message.clone())));
+                }
+                break;
+            }
+        }
+        if let Some(publisher) = &mut self.publisher {
+            publisher.publish_progress();
+        }
+    }
+
     /// Does what is asked. The change is committed by what follows, with its retries; then the caller gets the answer.
     pub(super) async fn answer(&mut self, request: LetterRequest) {
         let LetterRequest { id, what, reply: caller } = request;
@@ -138,10 +163,13 @@ where
         self.emitter.start = letter.position;
         self.emitter.begin(0, letter.attempts + 1);
         self.parts.shared.retries.fetch_add(1, Relaxed);
+        let began = Instant::now();
         let handled = caught(async {
             within(self.parts.item_timeout, handler.handle(letter.item.as_ref(), &mut self.emitter)).await
         });
-        let error = match handled.await {
+        let handled = handled.await;
+        self.parts.shared.handled_for(began.elapsed());
+        let error = match handled {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => text_of(error),
             Err(panic) => {
