@@ -51,7 +51,7 @@ async fn windows_end_and_data_becomes_stale_without_publications() {
     feed.success(Instant::now(), success(0, 7)).unwrap();
     assert_eq!(reached.await.unwrap().value, 7);
     assert!(handle.freshness().is_fresh());
-    assert_eq!(*never.await.unwrap_err().outcome(), UnmetOutcome::NotMet);
+    assert_eq!(never.await.unwrap_err().outcome(), UnmetOutcome::NotMet);
     assert_eq!(began.elapsed(), 5 * SECOND);
     assert!(handle.freshness().is_stale(), "the last success is 4 s ago");
 }

@@ -124,7 +124,9 @@ impl StageMachine {
                 Judged::Stayed(vec![run])
             }
             // Its loop takes the calls.
-            (Running | BackingOff | Draining, StageEvent::Letters) => Judged::Stayed(vec![]),
+            (Running | BackingOff | Draining, StageEvent::Letters) | (Draining, StageEvent::Drain) => {
+                Judged::Stayed(vec![])
+            }
             (Failed | Poisoned, StageEvent::Failed(failure)) => {
                 self.failure = Some(failure);
                 Judged::Stayed(vec![])
@@ -142,7 +144,6 @@ impl StageMachine {
                 // A unit of work in flight sees the state.
                 self.go(Draining, if was_waiting { vec![run] } else { vec![] })
             }
-            (Draining, StageEvent::Drain) => Judged::Stayed(vec![]),
             (BackingOff, StageEvent::Retry) => self.go(Running, vec![run]),
             (Draining, StageEvent::Retry) if self.waits => self.go(Draining, vec![run]),
             (Created, StageEvent::Failed(failure)) => {

@@ -176,7 +176,9 @@ impl<T: Send + Sync + 'static, U: Send + Sync + 'static> Reader<U> for Mapped<T,
         let mapped = catch_unwind(AssertUnwindSafe(|| {
             let map = |items: &[T]| {
                 let mut mapped = OwnedItems(Vec::with_capacity(items.len()));
-                items.iter().for_each(|item| mapped.0.push((self.function)(item)));
+                for item in items {
+                    mapped.0.push((self.function)(item));
+                }
                 Items::Owned(mapped)
             };
             match &chunk.items {
