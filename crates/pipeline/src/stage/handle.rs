@@ -286,10 +286,11 @@ pub enum DeadLetterError {
         /// The error with its causes.
         message: String,
     },
-    /// The store has refused a commit. If the call was done before, the first commit after a restart of the stage has it.
+    /// The stage has given up and cannot commit. If the call was done before, the first commit after a restart of the stage
+    /// has it.
     #[error(
-        "dead letter {id} of stage {} is not settled, the store has refused a commit: {message}; restart the stage, then \
-         see whether the letter is still there",
+        "dead letter {id} of stage {} is not settled, a commit was refused: {message}; restart the stage, then see \
+         whether the letter is still there",
         name(.stage)
     )]
     NotCommitted {

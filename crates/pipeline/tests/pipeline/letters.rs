@@ -204,6 +204,43 @@ async fn a_stage_that_has_given_up_answers_and_one_that_has_ended_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restart_does_not_wait_for_a_call_that_has_no_room() {
+    let mut source = Published::new(64);
+    let (seen, fate, store) = (Seen::default(), fails("over 100"), Refusing::default());
+    let act = {
+        let fate = Arc::clone(&fate);
+        move |item: Item<u64>, attempt| {
+            let fails = fate.lock().unwrap().is_err();
+            if fails && item.event() > Some(100) { Err("over 100".into()) } else { pass(item, attempt) }
+        }
+    };
+    let stuck = |_, _| Err("stuck".into());
+    let one = stage("one", scripted(&seen, act))
+        .from(Upstream::observation("numbers", &source.handle()))
+        .retries(0)
+        .capacity(1)
+        .on_error(OnError::DeadLetter)
+        .store(store.clone());
+    let two = stage("two", scripted(&Seen::default(), stuck)).from(Upstream::stage("one")).retries(0);
+    let pipeline =
+        Pipeline::builder("letters").on_stage_failure(OnStageFailure::Isolate).stage(one).stage(two);
+    let pipeline = pipeline.start().await.unwrap();
+    let one = pipeline.stage("one").unwrap();
+    source.batch([101]);
+    has_committed(&pipeline, "one", 1).await;
+    source.batch([1]);
+    is_in(&pipeline, "two", StageState::Failed).await;
+    store.refusals.store(1, std::sync::atomic::Ordering::Relaxed);
+    source.batch([102]);
+    is_in(&pipeline, "one", StageState::Failed).await;
+    *fate.lock().unwrap() = Ok(());
+    let refused = one.replay(0).await.unwrap_err().to_string();
+    assert!(refused.contains("the stages after it have no room for what was emitted"), "{refused}");
+    one.restart().await.unwrap();
+    assert_eq!(one.state(), StageState::Running);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stage_with_too_many_letters_goes_on_once_some_are_discarded() {
     let mut source = Published::new(64);
     let seen = Seen::default();

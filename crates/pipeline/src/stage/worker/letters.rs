@@ -102,13 +102,21 @@ where
             if !waits || self.is_committed() {
                 break;
             }
-            if let Err(failure) = self.commit().await {
+            // A restart must not wait for stages after this one.
+            let has_room =
+                self.publisher.as_ref().is_none_or(|publisher| publisher.has_room(&self.emitter.outputs));
+            let committed = if has_room {
+                self.commit().await.map_err(|failure| failure.message)
+            } else {
+                Err("the stages after it have no room for what was emitted".to_owned())
+            };
+            if let Err(message) = committed {
                 while let Ok(request) = self.parts.requests.try_recv() {
                     let answer = Err(LetterRefusal::Unknown);
                     self.replies.push(Reply { answer, caller: request.reply });
                 }
                 for Reply { caller, .. } in self.replies.drain(..) {
-                    let _ = caller.send(Err(LetterRefusal::NotCommitted(failure.message.clone())));
+                    let _ = caller.send(Err(LetterRefusal::NotCommitted(message.clone())));
                 }
                 break;
             }

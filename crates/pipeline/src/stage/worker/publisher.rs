@@ -49,6 +49,10 @@ impl<O: Send + Sync + 'static> Publisher<O> {
         Ok(publisher)
     }
 
+    pub(super) fn has_room(&self, outputs: &[O]) -> bool {
+        outputs.is_empty() || !self.link.has_consumers() || self.link.has_room()
+    }
+
     /// Waits until the stages that read this one have room for the outputs. Returns the position before them, and the
     /// number of the first batch that must be kept.
     pub(super) async fn room_for(&mut self, outputs: &[O]) -> (Cursor, u64) {
@@ -57,7 +61,7 @@ impl<O: Send + Sync + 'static> Publisher<O> {
         if !self.link.has_consumers() {
             return (cursor, cursor.seq() + u64::from(has_outputs));
         }
-        if has_outputs && !self.link.has_room() {
+        if !self.has_room(outputs) {
             self.publish_progress();
             poll_fn(|context| self.link.poll_room(context)).await;
         }
