@@ -40,7 +40,7 @@ use crate::stage::caught::discard;
 ///     async fn handle(&mut self, item: Item<&u64>, out: &mut Emitter<u64>) -> Result<(), DynError> {
 ///         match item {
 ///             Item::Event(number) => self.0 += number,
-///             Item::Lagged { missed } => return Err(format!("{missed} batches are missing").into()),
+///             Item::Lagged { missed } => eprintln!("the sum is without {missed} batches"),
 ///             Item::Rebuilt { .. } => self.0 = 0,
 ///         }
 ///         out.emit(self.0);
@@ -108,7 +108,8 @@ impl<O> Emitter<O> {
         self.start.after(self.index)
     }
 
-    /// 1 for the first attempt since the item was read or the stage was restarted, and one more after each failure.
+    /// 1 for the first attempt since the item was read or the stage was restarted, and one more after each failure. For the
+    /// replay of a dead letter, one more than its attempts.
     #[must_use]
     pub fn attempt(&self) -> u64 {
         self.attempt

@@ -30,8 +30,11 @@ pub struct StageMetrics {
     pub dead_letters: u64,
     /// How many batches its upstreams have published that it has not committed; `None` if one of them is a stream, or
     /// nothing is known of it yet.
+    ///
+    /// The stages are read one after another: that all lags are 0 says that all is done only if it is seen once more for
+    /// each stage after the first, each time after a new [mark](watchkeeper::ObservationHandle::mark).
     pub lag: Option<u64>,
-    /// The time in the handler.
+    /// The time in the handler, with the turns of other tasks in between.
     pub handler_time: Duration,
 }
 

@@ -63,7 +63,8 @@ impl<T: Send + Sync + 'static> Upstream<T> {
     ///
     /// The observation's end is the upstream's end. A position of an earlier process needs an observation that
     /// [resumes](watchkeeper::ObservationConfig::resume): the gap between both is then [`Item::Lagged`], and after it
-    /// comes [`Item::Rebuilt`].
+    /// comes [`Item::Rebuilt`]. A position after the point from which it resumes is refused: record that point before each
+    /// commit, as [the crate's documentation](crate#restarts-of-the-process) shows.
     pub fn observation<O: Observer<Event = T>>(
         name: impl Into<Arc<str>>,
         handle: &ObservationHandle<O>,
@@ -138,7 +139,7 @@ impl<T: Send + Sync + 'static> Upstream<T> {
     /// The items of a stream, each once. Its end is the upstream's end.
     ///
     /// A stream cannot go back: items that were read and not committed come again after a failure or a restart of the
-    /// stage, but not after the process. For that, see [`replay`](Self::replay).
+    /// stage, but not after the process. For that, see [`seekable`](Self::seekable).
     pub fn stream<S>(name: impl Into<Arc<str>>, stream: S) -> Self
     where
         S: Stream<Item = T> + Send + 'static,
@@ -156,13 +157,13 @@ impl<T: Send + Sync + 'static> Upstream<T> {
     /// use watchkeeper_pipeline::Upstream;
     ///
     /// let lines = ["first", "second", "third"];
-    /// let upstream = Upstream::replay("lines", move |committed| {
+    /// let upstream = Upstream::seekable("lines", move |committed| {
     ///     let committed = usize::try_from(committed).unwrap_or(usize::MAX);
     ///     futures_util::stream::iter(lines.into_iter().skip(committed))
     /// });
     /// # let _ = upstream;
     /// ```
-    pub fn replay<S, F>(name: impl Into<Arc<str>>, mut from: F) -> Self
+    pub fn seekable<S, F>(name: impl Into<Arc<str>>, mut from: F) -> Self
     where
         S: Stream<Item = T> + Send + 'static,
         F: FnMut(u64) -> S + Send + 'static,
@@ -287,7 +288,7 @@ pub enum UpstreamErrorKind {
     #[error("the stage that it reads has not started: restart that stage first")]
     NotStarted,
     /// The stream was read by an earlier start that failed.
-    #[error("its stream was taken by an earlier start: build the pipeline again, or use Upstream::replay")]
+    #[error("its stream was taken by an earlier start: build the pipeline again, or use Upstream::seekable")]
     StreamIsGone,
 }
 

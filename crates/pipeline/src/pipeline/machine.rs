@@ -71,6 +71,17 @@ pub struct PipelineStatus {
     pub failed: Option<(Arc<str>, StageStatus)>,
     /// The stages that were aborted, or had not drained in time: what they had not committed, if anything, comes again.
     pub cut_off: Vec<Arc<str>>,
+    /// The stages that had given up at the end.
+    pub given_up: Vec<Arc<str>>,
+}
+
+impl PipelineStatus {
+    /// Whether it has drained, and no stage was cut off or had given up: everything that was read is handled and
+    /// committed.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.state == PipelineState::Drained && self.cut_off.is_empty() && self.given_up.is_empty()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -80,10 +91,19 @@ pub(crate) enum PipelineEvent {
     /// It did not start, or has given up.
     StageFailed(Arc<str>, StageStatus),
     AllDrained,
-    /// All stages have ended; these were aborted, and this one has given up, if that ends a pipeline.
-    StagesEnded(Vec<Arc<str>>, Option<(Arc<str>, StageStatus)>),
+    /// All stages have ended.
+    StagesEnded(StagesEnd),
     Drain,
     Abort,
+}
+
+/// How the stages have ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StagesEnd {
+    pub(crate) cut_off: Vec<Arc<str>>,
+    pub(crate) given_up: Vec<Arc<str>>,
+    /// The first that has given up, if that ends a pipeline.
+    pub(crate) failed: Option<(Arc<str>, StageStatus)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +134,15 @@ pub(crate) struct PipelineMachine {
 impl PipelineMachine {
     pub(crate) fn new() -> Self {
         let state = PipelineState::Created;
-        Self { status: PipelineStatus { state, has_started: false, failed: None, cut_off: Vec::new() } }
+        Self {
+            status: PipelineStatus {
+                state,
+                has_started: false,
+                failed: None,
+                cut_off: Vec::new(),
+                given_up: Vec::new(),
+            },
+        }
     }
 
     /// The effects of a transition; `None` for an event without a meaning here.
@@ -141,8 +169,8 @@ impl PipelineMachine {
             (Starting | Running | Draining, PipelineEvent::Abort) => {
                 (Draining, vec![Cancel, Work(PipelineCommand::Abort)])
             }
-            (Draining, PipelineEvent::StagesEnded(cut_off, failed)) => {
-                self.status.cut_off = cut_off;
+            (Draining, PipelineEvent::StagesEnded(StagesEnd { cut_off, given_up, failed })) => {
+                (self.status.cut_off, self.status.given_up) = (cut_off, given_up);
                 self.status.failed = self.status.failed.take().or(failed);
                 (if self.status.failed.is_some() { Failed } else { Drained }, vec![Finish])
             }

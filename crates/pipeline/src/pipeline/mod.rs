@@ -135,7 +135,8 @@ fn spawn(
     Ok(order.iter().filter_map(|place| spawned[*place].take()).collect())
 }
 
-/// A running pipeline; cloneable. The last one that is dropped drains it.
+/// A running pipeline; cloneable. The last one that is dropped drains it, which at the end of `main` has no time: call
+/// [`stop`](Self::stop) there.
 #[derive(Clone)]
 pub struct Pipeline {
     shared: Arc<Shared>,

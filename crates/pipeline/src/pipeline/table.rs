@@ -4,7 +4,7 @@ use watchkeeper_fsm::spec::{Go, Row, Step, Subject, mermaid, row, walk};
 
 use super::machine::PipelineEffect::{self, Cancel, Finish, Work};
 use super::machine::PipelineState::{self, Created, Drained, Draining, Failed, Running, Starting};
-use super::machine::{PipelineCommand, PipelineEvent, PipelineMachine};
+use super::machine::{PipelineCommand, PipelineEvent, PipelineMachine, StagesEnd};
 use crate::stage::state::{StageState, StageStatus};
 use On::{Abort, AllDrained, Drain, StageFailed, StagesEnded, StagesEndedFailed, Start, Started};
 
@@ -36,8 +36,11 @@ fn event(on: On) -> PipelineEvent {
         Started => PipelineEvent::Started,
         StageFailed => PipelineEvent::StageFailed("sum".into(), gave_up()),
         AllDrained => PipelineEvent::AllDrained,
-        StagesEnded => PipelineEvent::StagesEnded(Vec::new(), None),
-        StagesEndedFailed => PipelineEvent::StagesEnded(Vec::new(), Some(("sum".into(), gave_up()))),
+        StagesEnded => PipelineEvent::StagesEnded(StagesEnd::default()),
+        StagesEndedFailed => PipelineEvent::StagesEnded(StagesEnd {
+            failed: Some(("sum".into(), gave_up())),
+            ..StagesEnd::default()
+        }),
         Drain => PipelineEvent::Drain,
         Abort => PipelineEvent::Abort,
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use watchkeeper::supervise::Worker;
 use watchkeeper::{DynError, ObservationRuntime};
 
-use super::machine::{OnStageFailure, PipelineCommand, PipelineEvent, PipelineMachine};
+use super::machine::{OnStageFailure, PipelineCommand, PipelineEvent, PipelineMachine, StagesEnd};
 use crate::metrics::StageProbes;
 use crate::stage::StageCore;
 use crate::stage::handle::{opened, started};
@@ -108,13 +108,15 @@ impl PipelineWorker {
 
     async fn ended(&mut self, cut_off: Vec<Option<Arc<str>>>) -> PipelineEvent {
         self.end_metrics().await;
+        let given_up: Vec<_> =
+            self.stages.iter().filter(|stage| stage.machine.state().state.has_given_up()).collect();
         let ends = self.on_failure == OnStageFailure::Stop;
-        let mut failed = self.stages.iter().filter(|_| ends).filter_map(|stage| {
-            let status = stage.machine.state();
-            status.state.has_given_up().then(|| (Arc::clone(&stage.name), status))
-        });
-        let failed = failed.next();
-        PipelineEvent::StagesEnded(cut_off.into_iter().flatten().collect(), failed)
+        let failed = given_up.first().filter(|_| ends);
+        PipelineEvent::StagesEnded(StagesEnd {
+            cut_off: cut_off.into_iter().flatten().collect(),
+            given_up: given_up.iter().map(|stage| Arc::clone(&stage.name)).collect(),
+            failed: failed.map(|stage| (Arc::clone(&stage.name), stage.machine.state())),
+        })
     }
 
     /// The last figures are observed before the end.

@@ -178,12 +178,13 @@ impl StageHandle {
     /// Whether no call about dead letters is answered any more, or yet.
     fn is_closed(&self) -> bool {
         let status = self.status();
-        let answers = status.state.is_working() || (status.state.has_given_up() && status.is_open);
+        let answers = status.state.is_working() || (status.state != StageState::Drained && status.is_open);
         !answers || self.outcome().is_some()
     }
 
     /// Begins again with a new handler, after the stage has failed or is poisoned, at the item that failed; its failures
-    /// do not count any more. Items that were handled and whose commit was refused are committed and not handled again.
+    /// do not count any more. With [`OnStageFailure::Stop`](crate::OnStageFailure::Stop) the pipeline has ended by then. A
+    /// replay that is in flight is cancelled. Items that were handled and whose commit was refused are committed and not handled again.
     /// Returns once the stage runs.
     ///
     /// # Errors

@@ -49,6 +49,8 @@ pub(crate) enum StageCommand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     Work(StageCommand),
+    /// The work in flight is dropped.
+    Cancel,
     Finish,
 }
 
@@ -56,6 +58,8 @@ pub(crate) enum Effect {
 pub(crate) struct StageMachine {
     pub(crate) state: StageState,
     opening: Opening,
+    /// Store and upstreams have been opened, and stay so; a restart makes a handler alone.
+    is_open: bool,
     /// Draining, it waits for its next attempt.
     waits: bool,
     failure: Option<Arc<StageFailure>>,
@@ -89,6 +93,7 @@ impl StageMachine {
         Self {
             state: StageState::Created,
             opening: Opening::Closed,
+            is_open: false,
             waits: false,
             failure: None,
             retries,
@@ -110,13 +115,14 @@ impl StageMachine {
             }
             (Created, StageEvent::Opened) => match self.opening {
                 Opening::InProgress { starts } => {
-                    self.opening = Opening::Open;
+                    (self.opening, self.is_open) = (Opening::Open, true);
                     if starts { self.go(Running, vec![run]) } else { Judged::Stayed(vec![]) }
                 }
                 Opening::Closed | Opening::Open => Judged::Rejected,
             },
             // It was restarted: what it had read goes through.
             (Created, StageEvent::Drain) if self.opening == (Opening::InProgress { starts: true }) => {
+                self.delays.reset();
                 self.go(Draining, vec![])
             }
             (Draining, StageEvent::Opened) if self.opening == (Opening::InProgress { starts: true }) => {
@@ -131,7 +137,7 @@ impl StageMachine {
                 self.failure = Some(failure);
                 Judged::Stayed(vec![])
             }
-            (Failed | Poisoned, StageEvent::Letters) if self.opening == Opening::Open => {
+            (Failed | Poisoned, StageEvent::Letters) if self.is_open => {
                 Judged::Stayed(vec![Effect::Work(StageCommand::Letters)])
             }
             (Created, StageEvent::Drain) | (Running | Draining, StageEvent::Ended) => {
@@ -141,6 +147,8 @@ impl StageMachine {
             (Failed | Poisoned, StageEvent::Drain) => Judged::Stayed(vec![Effect::Finish]),
             (Running | BackingOff, StageEvent::Drain) => {
                 let was_waiting = self.state == BackingOff;
+                // A long delay would outlast the drain.
+                self.delays.reset();
                 // A unit of work in flight sees the state.
                 self.go(Draining, if was_waiting { vec![run] } else { vec![] })
             }
@@ -162,7 +170,10 @@ impl StageMachine {
         if let OnError::Poison(window) = &mut self.on_error {
             window.clear();
         }
-        self.go(StageState::Created, vec![Effect::Work(StageCommand::Open)])
+        // A call about a dead letter may be in flight.
+        let cancels = self.state.has_given_up().then_some(Effect::Cancel);
+        let open = Effect::Work(StageCommand::Open);
+        self.go(StageState::Created, cancels.into_iter().chain([open]).collect())
     }
 
     fn go(&mut self, state: StageState, effects: Vec<Effect>) -> Judged {
@@ -214,13 +225,13 @@ impl StageMachine {
             return self.go(state, vec![Effect::Finish]);
         }
         // Calls that have come meanwhile are answered.
-        let answers = self.opening == Opening::Open;
-        self.go(state, if answers { vec![Effect::Work(StageCommand::Letters)] } else { vec![] })
+        let answer = Effect::Work(StageCommand::Letters);
+        self.go(state, if self.is_open { vec![answer] } else { vec![] })
     }
 
     #[cfg(test)]
-    pub(crate) fn key(&self) -> (StageState, Opening, bool) {
-        (self.state, self.opening, self.waits)
+    pub(crate) fn key(&self) -> (StageState, Opening, [bool; 2]) {
+        (self.state, self.opening, [self.waits, self.is_open])
     }
 }
 
@@ -230,11 +241,7 @@ impl Machine for StageMachine {
     type Command = StageCommand;
 
     fn state(&self) -> StageStatus {
-        StageStatus {
-            state: self.state,
-            is_open: self.opening == Opening::Open,
-            failure: self.failure.clone(),
-        }
+        StageStatus { state: self.state, is_open: self.is_open, failure: self.failure.clone() }
     }
 
     fn handle(&mut self, event: StageEvent, out: &mut Out<StageCommand>) -> Reaction<StageEvent> {
@@ -246,6 +253,7 @@ impl Machine for StageMachine {
         for effect in effects {
             match effect {
                 Effect::Work(command) => out.run(command),
+                Effect::Cancel => out.cancel(),
                 Effect::Finish => out.finish(),
             }
         }

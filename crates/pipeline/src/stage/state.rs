@@ -130,11 +130,12 @@ fn show(kind: &StageFailureKind, attempt: u64, message: &str) -> String {
     }
 }
 
-/// What a stage does with an item whose retries have failed.
+/// What a stage does with an item whose retries have failed. After those of a commit it always fails.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum OnError {
-    /// It fails, at that item. A restart tries the item again. The default.
+    /// It fails, at that item. A restart tries the item again: to get past it, let the handler return `Ok`, or start the
+    /// pipeline with another policy. The default.
     Stop,
     /// The item becomes a dead letter, which is committed with the position after it, and the stage goes on.
     DeadLetter,

@@ -95,14 +95,14 @@ fn event(on: On) -> StageEvent {
 }
 
 impl Subject for Stage {
-    type Key = (StageState, Opening, bool, Policy, bool);
+    type Key = (StageState, Opening, [bool; 2], Policy, bool);
     type Place = StageState;
     type Event = On;
     type Command = Effect;
 
     fn key(&self) -> Self::Key {
-        let (state, opening, waits) = self.machine.key();
-        (state, opening, waits, self.policy, self.is_over)
+        let (state, opening, flags) = self.machine.key();
+        (state, opening, flags, self.policy, self.is_over)
     }
 
     fn place(&self) -> StageState {
@@ -167,16 +167,20 @@ fn does_not_start(stage: &Stage) -> bool {
     !opens_to_start(stage)
 }
 
-fn is_not_open(stage: &Stage) -> bool {
-    !is_open(stage)
-}
-
 fn is_open(stage: &Stage) -> bool {
     stage.machine.key().1 == Opening::Open
 }
 
 fn waits(stage: &Stage) -> bool {
-    stage.machine.key().2
+    stage.machine.key().2[0]
+}
+
+fn has_opened(stage: &Stage) -> bool {
+    stage.machine.key().2[1]
+}
+
+fn has_not_opened(stage: &Stage) -> bool {
+    !has_opened(stage)
 }
 
 fn retries(stage: &Stage) -> bool {
@@ -212,8 +216,8 @@ fn table() -> Vec<Row<Stage>> {
         row(&[Created], &[Opened], Stay, &[]).when("opens", opens),
         row(&[Created], &[Opened], Go(Running), &[RUN]).when("opens to start", opens_to_start),
         row(&[Created], &[Start], Go(Running), &[RUN]).when("is open", is_open),
-        row(&[Created], &FAILURES, Go(Failed), &[]).when("is not open", is_not_open),
-        row(&[Created], &FAILURES, Go(Failed), &[ANSWER]).when("is open", is_open),
+        row(&[Created], &FAILURES, Go(Failed), &[]).when("has not opened", has_not_opened),
+        row(&[Created], &FAILURES, Go(Failed), &[ANSWER]).when("has opened", has_opened),
         row(&[Running], &[OpenFailed, ReadFailed], Go(Failed), &[ANSWER]),
         row(&[Failed, Poisoned], &FAILURES, Stay, &[]),
         row(&[Running, BackingOff, Draining], &[Letters], Stay, &[]),
@@ -241,8 +245,8 @@ fn table() -> Vec<Row<Stage>> {
         row(&[Draining], good, Stay, &[BURY]).when("dead letters", buries),
         row(&[Draining], any_item, Go(Poisoned), &[FINISH]).when("window is full", is_poisoned),
         row(&[Draining], &[Retry], Go(Draining), &[RUN]).when("waits", waits),
-        row(&[Failed, Poisoned], &[Restart], Go(Created), &[OPEN]),
-        row(&[Failed, Poisoned], &[Letters], Stay, &[ANSWER]).when("is open", is_open),
+        row(&[Failed, Poisoned], &[Restart], Go(Created), &[Effect::Cancel, OPEN]),
+        row(&[Failed, Poisoned], &[Letters], Stay, &[ANSWER]).when("has opened", has_opened),
         row(&[Failed, Poisoned], &[Drain], Stay, &[FINISH]),
     ]
 }

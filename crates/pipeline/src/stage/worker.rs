@@ -76,6 +76,8 @@ pub(crate) struct StageWorker<T, H: Handler<T>, S> {
     replies: Vec<Reply>,
     /// Items of `replies`.
     replayed: u64,
+    /// A replay is in flight, or was cancelled.
+    is_replaying: bool,
     commit_failures: u64,
     publisher: Option<Publisher<H::Output>>,
     /// How many batches were read since the last look at the state.
@@ -163,6 +165,7 @@ where
             next_letter: 0,
             replies: Vec::new(),
             replayed: 0,
+            is_replaying: false,
             commit_failures: 0,
             publisher: None,
             since_look: 0,
@@ -320,14 +323,12 @@ where
 
     /// The commit has succeeded.
     fn committed(&mut self) -> Result<(), StageFailure> {
-        let shared = &self.parts.shared;
         let mut items = std::mem::take(&mut self.replayed);
         if let Some(pending) = &mut self.pending {
             items += (pending.next - pending.committed) as u64;
             pending.committed = pending.next;
             let position = pending.chunk.position(pending.next);
             self.slots[pending.slot].reader.committed(position);
-            shared.committed(pending.slot, position.number());
         }
         if !self.changes.is_empty() {
             self.apply_changes();
@@ -335,7 +336,13 @@ where
         let outputs = std::mem::take(&mut self.emitter.outputs);
         self.emitter.before = 0;
         let Some(publisher) = &mut self.publisher else { return Ok(()) };
-        publisher.committed(items, outputs, &self.parts.shared)
+        publisher.committed(items, outputs, &self.parts.shared)?;
+        // Once the outputs are with the stages after it: the lag of one of both shows them.
+        if let Some(pending) = &self.pending {
+            let position = pending.chunk.position(pending.next);
+            self.parts.shared.committed(pending.slot, position.number());
+        }
+        Ok(())
     }
 }
 

@@ -37,7 +37,11 @@ const LOCK: Duration = Duration::from_secs(5);
 /// size is that of the outputs that no stage has consumed yet, and of the dead letters. Missing directories are made, and
 /// are not synced in theirs.
 ///
-/// `PATH.lock` is locked as long as the store lives, so that no other process and no other stage commits there.
+/// `PATH.lock` is locked as long as the store lives, so that no other process and no other stage commits there. A start
+/// waits up to 5 s for the lock.
+///
+/// Items and outputs are types with serde's traits; [`SourceEvent`](watchkeeper::per_source::SourceEvent) is none:
+/// [`Upstream::map`](crate::Upstream::map) makes one of it.
 ///
 /// # Errors
 ///

@@ -22,8 +22,22 @@ pub use memory::{MemoryStore, OtherStage};
 /// [`MemoryStore`] and [`FileStore`] are here. An app whose sink writes to a database implements it there: it writes the
 /// outputs and the position in one transaction, and each output is then written exactly once.
 ///
-/// The stage calls one method at a time, and retries a commit that has failed, with the same position or a later one. A
-/// commit of which the store does not know whether it was written must therefore be repeatable: it replaces.
+/// The stage calls one method at a time, and retries a commit that has failed, with the same position or a later one, and
+/// with the same outputs or more. A commit of which the store does not know whether it was written must therefore be
+/// repeatable: it replaces. No time-out bounds the calls: a store that may hang needs one of its own.
+///
+/// # In a database
+///
+/// In one transaction:
+///
+/// 1. Refuse if another [`load`](Self::load) came after the last one of this store: a transaction of an aborted stage, or
+///    of an older process, may still be on its way. A number in a row that `load` increments is enough.
+/// 2. Replace the position ([`StagePosition::iter`]) and [`NewOutputs::cursor`], which is there also without outputs.
+/// 3. Delete the outputs from batch `cursor.seq()` on, insert the batch under that number if it is not empty, and delete the
+///    batches before [`NewOutputs::consumed`]. If no stage reads them, that is all of them.
+/// 4. Apply the changes of the dead letters by their numbers, and keep one more than the highest number.
+///
+/// [`Stored::apply`] does steps 2 to 4 in memory.
 ///
 /// # Cancel safety
 ///

@@ -25,12 +25,14 @@ pub(super) struct Subscribed<E> {
     subscription: Subscription<E>,
     /// The position before the first batch and how many of its items are committed, until something has come.
     resumed: Option<(Cursor, u64)>,
+    /// A rebuild that follows the gap that was returned last.
+    rebuilt: Option<u64>,
 }
 
 impl<E> Subscribed<E> {
     pub(super) fn new(subscription: Subscription<E>, done: u64) -> Self {
         let resumed = Some((subscription.cursor(), done));
-        Self { subscription, resumed }
+        Self { subscription, resumed, rebuilt: None }
     }
 }
 
@@ -43,6 +45,10 @@ fn done(resumed: Option<(Cursor, u64)>, start: Cursor, items: usize) -> usize {
 impl<E: Send + Sync + 'static> Reader<E> for Subscribed<E> {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Chunk<E>>> {
         let before = self.subscription.cursor();
+        if let Some(generation) = self.rebuilt.take() {
+            let items = Items::Mark(Item::Rebuilt { generation });
+            return Poll::Ready(Some(Chunk { items, start: batch(before), done: 0, end: batch(before) }));
+        }
         let next = ready!(Pin::new(&mut self.subscription).poll_next(context));
         let resumed = self.resumed.take();
         let after = self.subscription.cursor();
@@ -55,6 +61,11 @@ impl<E: Send + Sync + 'static> Reader<E> for Subscribed<E> {
                 Some(Chunk { items: Items::Batch(read), start: batch(start), done, end: batch(after) })
             }
             Some(Err(RecvError::Lagged { missed, .. })) => Some(mark(Item::Lagged { missed })),
+            Some(Err(RecvError::Rebuilt { generation })) if resumed.is_some_and(|(_, done)| done > 0) => {
+                // The rest of the batch is lost with its generation.
+                self.rebuilt = Some(generation);
+                Some(mark(Item::Lagged { missed: 1 }))
+            }
             Some(Err(RecvError::Rebuilt { generation })) => Some(mark(Item::Rebuilt { generation })),
             Some(Err(RecvError::Closed(_))) | None => None,
         })

@@ -651,7 +651,7 @@ impl Flow<'_> {
 
 /// The numbers from `committed` up to `end`.
 fn up_to(end: u64) -> Upstream<u64> {
-    Upstream::replay("numbers", move |committed| streams::iter(committed..end))
+    Upstream::seekable("numbers", move |committed| streams::iter(committed..end))
 }
 
 /// Runs the flow until its numbers have ended and are committed.
@@ -829,7 +829,7 @@ async fn a_dead_letter_whose_replay_is_refused_survives_a_restart() {
             event => Ok(event.into_iter().collect()),
         };
         let upstream =
-            Upstream::replay("numbers", |committed| streams::iter(committed..3).chain(streams::pending()));
+            Upstream::seekable("numbers", |committed| streams::iter(committed..3).chain(streams::pending()));
         let double = stage("double", scripted(&Seen::default(), act)).from(upstream).retries(0);
         Pipeline::builder("flow")
             .on_stage_failure(OnStageFailure::Isolate)

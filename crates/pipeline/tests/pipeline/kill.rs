@@ -86,7 +86,7 @@ impl Handler<u64> for Sink {
 
 /// The numbers before `limit` in small pieces, so that there are many commits. It ends only if `ends`.
 fn upstream(limit: u64, ends: bool) -> Upstream<u64> {
-    Upstream::replay("numbers", move |committed| {
+    Upstream::seekable("numbers", move |committed| {
         let mut waits = false;
         let mut next = committed;
         let pieces = streams::poll_fn(move |context| {

@@ -148,3 +148,41 @@ async fn items_of_a_partly_committed_batch_are_not_delivered_again() {
     let positions: Vec<_> = seen.lock().unwrap()[2..4].iter().map(|(_, position, _)| *position).collect();
     assert_eq!(positions[0], positions[1]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_batch_that_is_lost_with_its_generation_is_a_gap() {
+    let mut source = Published::new(3);
+    let (seen, store) = (Seen::default(), MemoryStore::new());
+    let stops_at_3 = |item: Item<u64>, attempt| {
+        if item.event() == Some(3) { Err("three".into()) } else { pass(item, attempt) }
+    };
+    let upstream = Upstream::observation("numbers", &source.handle());
+    let one = stage("one", scripted(&seen, stops_at_3)).from(upstream).retries(0).store(store.clone());
+    let pipeline = Pipeline::builder("lag").stage(one).start().await.unwrap();
+    source.batch([0]);
+    let resumed = source.cursor();
+    source.batch([1, 2, 3, 4]);
+    assert_eq!(pipeline.ended().await.state, PipelineState::Failed);
+    let committed = UpstreamPosition::Batch { cursor: resumed, done: 2 };
+    assert_eq!(store.stored().position.get("numbers"), Some(committed));
+
+    // The next process has recorded what was before that batch, and finds other events under its number.
+    let mut source = Published::resumed(3, Some(resumed));
+    source.rebuild();
+    source.batch([7, 8, 9]);
+    let seen = Seen::default();
+    let upstream = Upstream::observation("numbers", &source.handle());
+    let one = stage("one", scripted(&seen, pass)).from(upstream).store(store.clone());
+    let pipeline = Pipeline::builder("lag").stage(one).start().await.unwrap();
+    has_committed(&pipeline, "one", 5).await;
+    let expected = [
+        Item::Lagged { missed: 1 },
+        Item::Rebuilt { generation: 2 },
+        Item::Event(7),
+        Item::Event(8),
+        Item::Event(9),
+    ];
+    assert_eq!(items(&seen), expected);
+    let end = UpstreamPosition::Batch { cursor: source.cursor(), done: 0 };
+    assert_eq!(store.stored().position.get("numbers"), Some(end));
+}

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use watchkeeper::DynError;
 use watchkeeper_pipeline::{
-    DeadLetterError, Item, MemoryStore, OnError, OnStageFailure, Pipeline, StageState, Upstream,
-    UpstreamPosition, stage,
+    DeadLetterError, Emitter, Handler, Item, MemoryStore, OnError, OnStageFailure, Pipeline, StageState,
+    Upstream, UpstreamPosition, stage,
 };
 
 use crate::common::{
@@ -204,6 +205,58 @@ async fn a_stage_that_has_given_up_answers_and_one_that_has_ended_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restart_cancels_a_replay_that_hangs_and_drops_what_it_emitted() {
+    struct Hangs(Fate, Seen);
+
+    impl Handler<u64> for Hangs {
+        type Output = u64;
+
+        async fn handle(&mut self, item: Item<&u64>, out: &mut Emitter<u64>) -> Result<(), DynError> {
+            let Item::Event(number) = item else { return Ok(()) };
+            self.1.lock().unwrap().push((Item::Event(*number), out.position(), out.attempt()));
+            out.emit(*number);
+            let fate = *self.0.lock().unwrap();
+            match fate {
+                Err("hang") if *number > 100 => std::future::pending().await,
+                Err(error) if *number > 100 => Err(error.into()),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    let mut source = Published::new(64);
+    let (seen, fate, store) = (Seen::default(), fails("over 100"), Refusing::default());
+    let make = {
+        let (fate, seen) = (Arc::clone(&fate), Arc::clone(&seen));
+        move || Hangs(Arc::clone(&fate), Arc::clone(&seen))
+    };
+    let one = stage("one", make).from(Upstream::observation("numbers", &source.handle()));
+    let one = one.retries(0).on_error(OnError::DeadLetter).store(store.clone());
+    let pipeline = Pipeline::builder("letters").on_stage_failure(OnStageFailure::Isolate).stage(one);
+    let pipeline = pipeline.start().await.unwrap();
+    let one = pipeline.stage("one").unwrap();
+    let mut outputs = pipeline.output::<u64>("one").unwrap().subscribe();
+    source.batch([101]);
+    has_committed(&pipeline, "one", 1).await;
+    store.refusals.store(1, std::sync::atomic::Ordering::Relaxed);
+    source.batch([1]);
+    is_in(&pipeline, "one", StageState::Failed).await;
+    *fate.lock().unwrap() = Err("hang");
+    let replays = tokio::spawn({
+        let one = one.clone();
+        async move { one.replay(0).await }
+    });
+    has_seen(&seen, 3).await;
+    one.restart().await.unwrap();
+    assert!(replays.await.unwrap().is_err());
+    has_committed(&pipeline, "one", 2).await;
+    assert_eq!(outputs.recv().await.unwrap().events, [1]);
+    assert_eq!(one.dead_letters().len(), 1);
+    source.batch([2]);
+    assert_eq!(outputs.recv().await.unwrap().events, [2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_does_not_wait_for_a_call_that_has_no_room() {
     let mut source = Published::new(64);
     let (seen, fate, store) = (Seen::default(), fails("over 100"), Refusing::default());
@@ -343,7 +396,7 @@ async fn a_replay_waits_while_the_stage_backs_off() {
 async fn a_view_shows_one_escaped_and_bounded_line() {
     let mut source = Published::new(64);
     let letter = |item: Item<String>| async move {
-        Err::<Vec<()>, _>(watchkeeper::DynError::from(
+        Err::<Vec<()>, _>(DynError::from(
             format!("line\nbreak {}", "e".repeat(5_000)).clone() + &item.event().unwrap(),
         ))
     };

@@ -138,7 +138,7 @@ async fn a_stream_that_is_replayed_continues_after_the_committed_items() {
         let act = move |item, attempt| {
             if fails && item == Item::Event(403) { Err("403".into()) } else { pass(item, attempt) }
         };
-        let upstream = Upstream::replay("numbers", |committed| stream::iter(committed..600));
+        let upstream = Upstream::seekable("numbers", |committed| stream::iter(committed..600));
         Pipeline::builder("merge")
             .stage(stage("one", scripted(&seen, act)).from(upstream).store(store.clone()).retries(0))
     };
@@ -200,7 +200,7 @@ async fn a_renamed_upstream_is_refused_until_its_old_name_is_forgotten() {
 async fn an_upstream_that_is_still_there_is_not_forgotten() {
     let (seen, store) = (Seen::default(), MemoryStore::new());
     for _ in 0..2 {
-        let upstream = Upstream::replay("numbers", |committed| stream::iter(committed..3));
+        let upstream = Upstream::seekable("numbers", |committed| stream::iter(committed..3));
         let stage = stage("one", scripted(&seen, pass)).from(upstream).store(store.clone());
         let pipeline = Pipeline::builder("merge").stage(stage.forget("numbers")).start().await.unwrap();
         tokio::time::timeout(LONG, pipeline.ended()).await.unwrap();
@@ -220,7 +220,7 @@ async fn a_position_of_another_kind_and_of_another_observation_is_refused() {
     source.batch([1]);
     has_committed(&pipeline, "one", 1).await;
     pipeline.stop().await;
-    let error = build(Upstream::replay("numbers", |_| stream::pending())).await.unwrap_err();
+    let error = build(Upstream::seekable("numbers", |_| stream::pending())).await.unwrap_err();
     assert!(
         error.to_string().contains("is of another kind of upstream: give the upstream its old name"),
         "{error}"

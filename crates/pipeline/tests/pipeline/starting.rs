@@ -9,7 +9,7 @@ use crate::common::{LONG, Published, Seen, has_committed, pass, scripted};
 async fn an_isolated_stage_that_fails_at_its_first_item_lets_the_others_start() {
     let mut source = Published::new(64);
     let fails = scripted(&Seen::default(), |_, _| Err("never".into()));
-    let items = Upstream::replay("items", |_| stream::iter([1]));
+    let items = Upstream::seekable("items", |_| stream::iter([1]));
     let started = Pipeline::builder("starting")
         .stage(stage("fails", fails).from(items).retries(0))
         .stage(

@@ -30,7 +30,8 @@ where
         let Some(item) = chunk.items.get(*next) else { return Ok(()) };
         let (upstream, position) = (&self.slots[*slot].name, chunk.position(*next));
         let (attempts, error) = failed.as_ref().map_or((0, ""), |failed| (failed.attempts, &failed.error));
-        let letters = self.letters.len();
+        let is_removal = |change: &&DeadLetterChange<T>| matches!(change, DeadLetterChange::Removed(_));
+        let letters = self.letters.len() - self.changes.iter().filter(is_removal).count();
         if letters >= self.parts.max_dead_letters {
             let kind = StageFailureKind::TooManyDeadLetters { upstream: upstream.clone(), position, letters };
             return Err(StageFailure { kind, attempt: attempts, message: error.to_owned() });
@@ -171,11 +172,13 @@ where
         self.emitter.start = letter.position;
         self.emitter.begin(0, letter.attempts + 1);
         self.parts.shared.retries.fetch_add(1, Relaxed);
+        self.is_replaying = true;
         let began = Instant::now();
         let handled = caught(async {
             within(self.parts.item_timeout, handler.handle(letter.item.as_ref(), &mut self.emitter)).await
         });
         let handled = handled.await;
+        self.is_replaying = false;
         self.parts.shared.handled_for(began.elapsed());
         let error = match handled {
             Ok(Ok(())) => return Ok(()),

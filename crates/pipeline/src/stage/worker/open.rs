@@ -29,6 +29,9 @@ where
             pending.failed = None;
         }
         self.commit_failures = 0;
+        if std::mem::take(&mut self.is_replaying) {
+            self.emitter.undo();
+        }
         if self.publisher.is_none() {
             self.load().await?;
         }

@@ -135,7 +135,7 @@ impl Play<'_> {
             if plan.has_timeout { builder.item_timeout(Duration::from_millis(200)) } else { builder }
         };
         let count = self.others.subscribe();
-        let stream = Upstream::replay(STREAM, move |committed| others(count.clone(), committed));
+        let stream = Upstream::seekable(STREAM, move |committed| others(count.clone(), committed));
         let started = Pipeline::builder("model")
             .stage(builder(0).from(Upstream::observation(SOURCE, &self.source.handle())))
             .stage(builder(1).from(Upstream::stage(FIRST)).from(stream))
