@@ -31,7 +31,7 @@ pub use memory::{MemoryStore, OtherStage};
 /// In one transaction:
 ///
 /// 1. Refuse if another [`load`](Self::load) came after the last one of this store: a transaction of an aborted stage, or
-///    of an older process, may still be on its way. A number in a row that `load` increments is enough.
+///    of an older process, may still be on its way. A number in the table that `load` increments is enough.
 /// 2. Replace the position ([`StagePosition::iter`]) and [`NewOutputs::cursor`], which is there also without outputs.
 /// 3. Delete the outputs from batch `cursor.seq()` on, insert the batch under that number if it is not empty, and delete the
 ///    batches before [`NewOutputs::consumed`]. If no stage reads them, that is all of them.
