@@ -65,7 +65,10 @@ impl Play<'_> {
                         self.restart(nth).await?;
                     }
                 }
-                if self.shared.read(World::is_settled) {
+                // A call about a dead letter may have committed what a stage gave up at: its pipeline ends all the same.
+                let fails = state.state().state != PipelineState::Running
+                    || [&first, &second].iter().any(|stage| stage.state().has_given_up());
+                if !fails && self.shared.read(World::is_settled) {
                     return Ok(());
                 }
                 tokio::select! {
