@@ -104,7 +104,8 @@ pub enum PipelineError {
         problem: SettingProblem,
     },
     /// A stage has not started: its store is torn or of another stage, its position is not one of its upstream, or its
-    /// handler could not be made.
+    /// handler could not be made. [`StageFailure::cause`] has the error itself, such as a
+    /// [`FileStoreError`](crate::store::FileStoreError) or an [`UpstreamError`](crate::UpstreamError).
     #[error("stage {} is {state}{}", name(.stage), because(.failure.as_deref()))]
     NotStarted {
         /// The stage.
@@ -118,8 +119,8 @@ pub enum PipelineError {
     #[error("the pipeline was stopped before its stages had started: build it again")]
     Stopped,
     /// The metrics are not observed.
-    #[error("the metrics of the pipeline are not observed")]
-    Metrics(#[source] ObservationRuntimeError),
+    #[error("PipelineBuilder::metrics: {0}")]
+    Metrics(ObservationRuntimeError),
     /// A machine was not spawned.
     #[error("the tasks of the pipeline were not spawned")]
     Spawn(#[source] SuperviseError),

@@ -113,7 +113,7 @@ impl<T: Send + Sync + 'static> Upstream<T> {
                     let begin =
                         std::future::poll_fn(|context| link.poll_start(consumer, cursor, context)).await;
                     let begin = begin.map_err(|not_there| match not_there {
-                        NotThere::Foreign => UpstreamErrorKind::Cursor(CursorError::Foreign),
+                        NotThere::Foreign => UpstreamErrorKind::OtherOutputs,
                         NotThere::Future { newest } => UpstreamErrorKind::Cursor(CursorError::Future {
                             seq: cursor.map_or(0, |cursor| cursor.seq()),
                             published: newest,
@@ -259,10 +259,17 @@ debug_as_text!(UpstreamError, UpstreamErrorKind);
 pub enum UpstreamErrorKind {
     /// The observation or the stage does not know the cursor: it is of another run, or of the future.
     #[error(
-        "the committed position cannot be read from: {0}; resume the observation with ObservationConfig::resume and keep \
-         the store of a stage before this one, or begin with a store without a position"
+        "the committed position cannot be read from: {0}; resume the observation with ObservationConfig::resume, from a \
+         point that was recorded before the commit; keep the store of a stage before this one; or begin with a store \
+         without a position"
     )]
     Cursor(CursorError),
+    /// The stage before has another store than it had.
+    #[error(
+        "the outputs of that stage are not those from which this stage has committed: its store is gone, or is in memory; \
+         put it back, give that stage a store as durable as this one's, or begin with a store without a position"
+    )]
+    OtherOutputs,
     /// The stage before has already dropped the outputs: all its consumers had committed them.
     #[error(
         "the committed position is from before batch {oldest}, the oldest that the stage has kept: an older copy of the \

@@ -1,9 +1,11 @@
 //! App code may panic anywhere: the panic is a failure of what was done.
 
 use std::any::Any;
+use std::error::Error;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use watchkeeper::DynError;
@@ -37,12 +39,43 @@ pub(crate) fn discard<V>(value: V, what: &'static str) {
     }
 }
 
-/// The error with its causes; dropped afterwards.
-pub(crate) fn text_of(error: DynError) -> String {
-    let text = catch(|| one_line(&error_chain(&*error), MESSAGE));
-    discard(error, "an error");
-    text.unwrap_or_else(|panic| format!("an error whose text {panic}"))
+/// What app code has failed by: an error, or a panic, of which there is the text alone.
+pub(crate) struct AppFailure {
+    pub(crate) text: String,
+    pub(crate) cause: Cause,
 }
+
+impl AppFailure {
+    pub(crate) fn of(error: DynError) -> Self {
+        let text = catch(|| one_line(&error_chain(&*error), MESSAGE));
+        let text = text.unwrap_or_else(|panic| format!("an error whose text {panic}"));
+        Self { text, cause: Cause(Some(Arc::new(Discarded::new(error)))) }
+    }
+}
+
+impl From<String> for AppFailure {
+    fn from(text: String) -> Self {
+        Self { text, cause: Cause::default() }
+    }
+}
+
+/// The error of an app. Failures are compared by their texts.
+#[derive(Clone, Default)]
+pub(crate) struct Cause(Option<Arc<Discarded<DynError>>>);
+
+impl Cause {
+    pub(crate) fn get(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        self.0.as_ref().map(|error| &****error)
+    }
+}
+
+impl PartialEq for Cause {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Cause {}
 
 fn text_of_panic(panic: Box<dyn Any + Send>) -> String {
     let message = panic.downcast_ref::<&str>().copied();
@@ -80,6 +113,6 @@ impl<V> std::ops::DerefMut for Discarded<V> {
 
 impl<V> Drop for Discarded<V> {
     fn drop(&mut self) {
-        discard(self.0.take(), "a factory or a store");
+        discard(self.0.take(), "a factory, a store or an error");
     }
 }

@@ -171,6 +171,7 @@ impl StageHandle {
             Ok(Err(LetterRefusal::NotCommitted(message))) => {
                 Err(DeadLetterError::NotCommitted { stage, id, message })
             }
+            Err(_) if self.outcome().is_some() => Err(DeadLetterError::Ended { stage, id }),
             Err(state) => Err(DeadLetterError::NotWorking { stage, id, state }),
         }
     }
@@ -270,7 +271,7 @@ impl fmt::Debug for StageHandle {
 #[non_exhaustive]
 pub enum DeadLetterError {
     /// There is no such letter.
-    #[error("stage {} has no dead letter {id}: it was replayed or discarded; list them with dead_letters", name(.stage))]
+    #[error("stage {} has no dead letter {id}: it was replayed or discarded, or never was; list them with dead_letters", name(.stage))]
     Unknown {
         /// The stage.
         stage: Arc<str>,
@@ -302,7 +303,15 @@ pub enum DeadLetterError {
         /// The store's error.
         message: String,
     },
-    /// The stage is not open, or has ended. What was being committed at the end may be committed all the same.
+    /// The stage has ended with its pipeline. What was being committed then may be committed all the same.
+    #[error("dead letter {id} stays: stage {} has ended with its pipeline, build the pipeline again", name(.stage))]
+    Ended {
+        /// The stage.
+        stage: Arc<str>,
+        /// The letter.
+        id: u64,
+    },
+    /// The stage is not open.
     #[error(
         "dead letter {id} stays: stage {} is {state} and handles nothing; {}",
         name(.stage), if *state == StageState::Created { "wait until it has started" } else { "restart its pipeline" }
@@ -330,7 +339,7 @@ pub enum RestartStageError {
         state: StageState,
     },
     /// It has ended with its pipeline, or is ending.
-    #[error("stage {} is {state} and its pipeline has ended: build the pipeline again", name(.stage))]
+    #[error("stage {} has ended with its pipeline, its last state was {state}: build the pipeline again", name(.stage))]
     Ended {
         /// The stage.
         stage: Arc<str>,

@@ -267,10 +267,8 @@ impl Machine for StageMachine {
 
     fn on_failure(&self, failure: &Failure) -> Option<StageEvent> {
         let known = failure.error().and_then(|error| error.downcast_ref::<StageFailure>());
-        let failure = known.cloned().unwrap_or_else(|| StageFailure {
-            kind: StageFailureKind::Read,
-            attempt: 1,
-            message: one_line(failure.message(), 1_024),
+        let failure = known.cloned().unwrap_or_else(|| {
+            StageFailure::new(StageFailureKind::Read, 1, one_line(failure.message(), 1_024))
         });
         Some(StageEvent::Failed(Arc::new(failure)))
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use watchkeeper::report::debug_as_text;
 
+use super::caught::{AppFailure, Cause};
 use crate::position::UpstreamPosition;
 
 /// The state of a stage.
@@ -91,8 +92,6 @@ pub enum StageFailureKind {
         upstream: Arc<str>,
         /// The item's position there.
         position: UpstreamPosition,
-        /// How many there are.
-        letters: usize,
     },
 }
 
@@ -106,7 +105,33 @@ pub struct StageFailure {
     /// How many consecutive attempts of the same have failed.
     pub attempt: u64,
     /// The error with its causes: at most 1 KiB.
-    pub message: String,
+    pub message: Box<str>,
+    cause: Cause,
+}
+
+impl StageFailure {
+    pub(crate) fn new(kind: StageFailureKind, attempt: u64, failure: impl Into<AppFailure>) -> Self {
+        let AppFailure { text: message, cause } = failure.into();
+        Self { kind, attempt, message: message.into(), cause }
+    }
+
+    /// The error itself, to be downcast: of the handler or the store, or an [`UpstreamError`](crate::UpstreamError). `None`
+    /// for a panic and a time-out of the stage.
+    ///
+    /// ```
+    /// use watchkeeper_pipeline::store::FileStoreError;
+    /// use watchkeeper_pipeline::{PipelineError, StageFailure};
+    ///
+    /// fn is_torn(error: &PipelineError) -> bool {
+    ///     let PipelineError::NotStarted { failure: Some(failure), .. } = error else { return false };
+    ///     matches!(failure.cause().and_then(|cause| cause.downcast_ref()), Some(FileStoreError::Torn { .. }))
+    /// }
+    /// # let _ = is_torn;
+    /// ```
+    #[must_use]
+    pub fn cause(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
+        self.cause.get()
+    }
 }
 
 debug_as_text!(StageFailure);
@@ -119,11 +144,11 @@ fn show(kind: &StageFailureKind, attempt: u64, message: &str) -> String {
             let upstream = watchkeeper::report::one_line(upstream, 100);
             format!("the item of {upstream} at {position}, attempt {attempt}: {message}")
         }
-        StageFailureKind::TooManyDeadLetters { upstream, position, letters } => {
+        StageFailureKind::TooManyDeadLetters { upstream, position } => {
             let upstream = watchkeeper::report::one_line(upstream, 100);
             format!(
-                "there are {letters} dead letters, and the item of {upstream} at {position} would be another: replay or \
-                 discard some, or raise max_dead_letters; its error: {message}"
+                "the item of {upstream} at {position} would be one dead letter more than max_dead_letters allows: replay or \
+                 discard some, or raise it; its error: {message}"
             )
         }
         StageFailureKind::Commit => format!("the commit, attempt {attempt}: {message}"),

@@ -74,7 +74,7 @@ fn machine(policy: Policy) -> Stage {
 
 fn event(on: On) -> StageEvent {
     let failed =
-        |kind, attempt| StageEvent::Failed(Arc::new(StageFailure { kind, attempt, message: String::new() }));
+        |kind, attempt| StageEvent::Failed(Arc::new(StageFailure::new(kind, attempt, String::new())));
     let item = StageFailureKind::Item { upstream: "numbers".into(), position: UpstreamPosition::Count(0) };
     match on {
         Open => StageEvent::Open,

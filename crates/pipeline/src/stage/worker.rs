@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use watchkeeper::DynError;
 use watchkeeper::supervise::{StateWatch, WeakSupervised, Worker};
 
-use super::caught::{Discarded, catch, caught, discard, text_of};
+use super::caught::{AppFailure, Discarded, catch, caught, discard};
 use super::machine::{StageCommand, StageEvent, StageMachine};
 use super::shared::{LetterRequest, StageShared};
 use super::state::{StageFailure, StageFailureKind, StageState, StageStatus};
@@ -251,21 +251,21 @@ where
                 }
                 return Ok(());
             }
-            Ok(Err(error)) => text_of(error),
+            Ok(Err(error)) => AppFailure::of(error),
             Err(panic) => {
                 discard(self.handler.take(), "a handler");
-                panic
+                panic.into()
             }
         };
         self.emitter.undo();
         self.parts.shared.errors.fetch_add(1, Relaxed);
         let attempts = pending.failed.as_ref().map_or(0, |failed| failed.attempts) + 1;
-        pending.failed = Some(FailedItem { attempts, error: error.clone() });
+        pending.failed = Some(FailedItem { attempts, error: error.text.clone() });
         let kind = StageFailureKind::Item {
             upstream: Arc::clone(&self.slots[pending.slot].name),
             position: pending.chunk.position(pending.next),
         };
-        let failure = StageFailure { kind, attempt: attempts, message: error };
+        let failure = StageFailure::new(kind, attempts, error);
         if attempts == 1 {
             tracing::warn!(stage = &*self.parts.name.stage, %failure, "an item has failed");
         }
@@ -284,7 +284,7 @@ where
             Ok(handler) => self.handler = Some(handler),
             Err(panic) => {
                 let message = format!("the factory of the handler {panic}");
-                return Err(StageFailure { kind: StageFailureKind::Open, attempt: 1, message });
+                return Err(StageFailure::new(StageFailureKind::Open, 1, message));
             }
         }
         Ok(())
@@ -305,17 +305,17 @@ where
         let committed = caught(self.parts.store.commit(&self.position, outputs, &self.changes)).await;
         let refused = match committed {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(text_of(error)),
-            Err(panic) => Some(format!("the store {panic}")),
+            Ok(Err(error)) => Some(AppFailure::of(error)),
+            Err(panic) => Some(format!("the store {panic}").into()),
         };
-        if let Some(message) = refused {
+        if let Some(failure) = refused {
             self.commit_failures += 1;
             self.parts.shared.errors.fetch_add(1, Relaxed);
             let attempt = self.commit_failures;
             if attempt == 1 {
-                tracing::warn!(stage = &*self.parts.name.stage, error = message, "a commit has failed");
+                tracing::warn!(stage = &*self.parts.name.stage, error = failure.text, "a commit has failed");
             }
-            return Err(StageFailure { kind: StageFailureKind::Commit, attempt, message });
+            return Err(StageFailure::new(StageFailureKind::Commit, attempt, failure));
         }
         self.commit_failures = 0;
         self.committed()

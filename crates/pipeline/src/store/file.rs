@@ -266,7 +266,9 @@ fn problem(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         serde_json::error::Category::Io => "it cannot be written",
         serde_json::error::Category::Syntax => "no JSON",
-        serde_json::error::Category::Data => "a value of another type, or a field that is missing",
+        serde_json::error::Category::Data => {
+            "a value of another type, a floating-point number that is not finite, or a field that is missing"
+        }
         serde_json::error::Category::Eof => "it ends too early",
     };
     format!("{what}, at byte {} of the line", error.column())
@@ -301,8 +303,8 @@ pub enum FileStoreError {
     },
     /// The file is not what a commit has written.
     #[error(
-        "{path} is torn: of its {bytes} bytes, {problem}; put back a copy, or remove it, and the stage begins without a \
-         position"
+        "{path} is torn ({bytes} bytes): {problem}; put back a copy, or, if it is the file of this stage, remove it, and the \
+         stage begins without a position"
     )]
     Torn {
         /// The file.

@@ -8,9 +8,11 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use watchkeeper::DynError;
+use watchkeeper_pipeline::store::{DeadLetterChange, NewOutputs, StageName, Stored};
 use watchkeeper_pipeline::{
-    Item, MemoryStore, OnStageFailure, Pipeline, PipelineBuilder, PipelineState, StageState, Upstream,
-    UpstreamPosition, stage,
+    CommitStore, Item, MemoryStore, OnStageFailure, Pipeline, PipelineBuilder, PipelineState, StagePosition,
+    StageState, Upstream, UpstreamPosition, stage,
 };
 
 use crate::common::{
@@ -73,6 +75,40 @@ async fn a_batch_that_was_read_is_handled_to_its_end_and_committed_item_by_item(
     assert_eq!(stopped.await.unwrap().state, PipelineState::Drained);
     assert_eq!(numbers(&seen), [0, 1, 2, 3, 4]);
     assert_eq!(store.stored().position.get("numbers"), committed(begin.at(1), 0));
+}
+
+/// A store whose commits take a second.
+struct Slow(MemoryStore<u64, u64>);
+
+impl CommitStore<u64, u64> for Slow {
+    async fn load(&mut self, stage: &StageName) -> Result<Stored<u64, u64>, DynError> {
+        self.0.load(stage).await
+    }
+
+    async fn commit(
+        &mut self,
+        position: &StagePosition,
+        outputs: NewOutputs<'_, u64>,
+        dead_letters: &[DeadLetterChange<u64>],
+    ) -> Result<(), DynError> {
+        tokio::time::sleep(SECOND).await;
+        self.0.commit(position, outputs, dead_letters).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_always_has_more_is_not_read_once_the_stage_drains() {
+    let seen = Seen::default();
+    let upstream = Upstream::seekable("numbers", |committed| futures_util::stream::iter(committed..));
+    let one = stage("one", scripted(&seen, |_, _| Ok(vec![]))).from(upstream).store(Slow(MemoryStore::new()));
+    let pipeline = Pipeline::builder("drain").stage(one).start().await.unwrap();
+    has_seen(&seen, 1_000).await;
+    let began = Instant::now();
+    let before = seen.lock().unwrap().len();
+    let status = pipeline.stop().await;
+    assert!(status.is_complete(), "{status:?}");
+    assert!(began.elapsed() <= SECOND, "the commit in flight is the last");
+    assert_eq!(seen.lock().unwrap().len(), before);
 }
 
 #[tokio::test(start_paused = true)]

@@ -231,8 +231,16 @@ async fn a_truncated_file_is_torn_at_every_length() {
             matches!(error, FileStoreError::Torn { bytes, .. } if bytes == length),
             "{length} bytes: {error}"
         );
-        let size = format!("of its {length} bytes");
-        assert_in_text(&error, &[path.to_str().unwrap(), "is torn", &size, "put back a copy, or remove it"]);
+        let size = format!("({length} bytes)");
+        assert_in_text(
+            &error,
+            &[
+                path.to_str().unwrap(),
+                "is torn",
+                &size,
+                "put back a copy, or, if it is the file of this stage, remove it",
+            ],
+        );
     }
     fs::write(&path, &whole).unwrap();
     assert_eq!(load::<u64, u64>(&path).await.unwrap().position, count(8));
@@ -291,7 +299,7 @@ async fn an_empty_file_is_torn() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{path} is torn: of its 0 bytes, it does not end with a line feed; put back a copy, or remove it, and the \
+            "{path} is torn (0 bytes): it does not end with a line feed; put back a copy, or, if it is the file of this stage, remove it, and the \
              stage begins without a position"
         )
     );
@@ -358,7 +366,7 @@ async fn items_and_outputs_of_other_types_are_refused() {
             &error,
             &[path.to_str().unwrap(), "cannot read", "the types must be those that were written"],
         );
-        assert_in_text(&error, &["a value of another type", "at byte"]);
+        assert_in_text(&error, &["a value of another type, ", "at byte"]);
     }
 }
 
@@ -670,7 +678,9 @@ fn not_started(started: Result<Pipeline, PipelineError>) -> (String, String, Str
     let failure = failure.as_ref().unwrap();
     assert_eq!(*state, StageState::Failed);
     assert_eq!(failure.kind, StageFailureKind::Open);
-    (stage.to_string(), failure.message.clone(), error.to_string())
+    let cause = failure.cause().unwrap();
+    assert!(cause.is::<FileStoreError>() || cause.is::<UpstreamError>(), "its type is kept: {cause}");
+    (stage.to_string(), failure.message.to_string(), error.to_string())
 }
 
 #[track_caller]
@@ -707,8 +717,8 @@ async fn a_pipeline_with_a_torn_file_does_not_start_and_says_what_to_do() {
     assert_eq!(
         text,
         format!(
-            "stage sink is failed: it cannot start: {path} is torn: of its 20 bytes, it does not end with a line feed; \
-             put back a copy, or remove it, and the stage begins without a position"
+            "stage sink is failed: it cannot start: {path} is torn (20 bytes): it does not end with a line feed; \
+             put back a copy, or, if it is the file of this stage, remove it, and the stage begins without a position"
         )
     );
     // The locks are free again.
@@ -776,7 +786,7 @@ async fn a_position_in_a_stage_whose_store_was_removed_is_foreign() {
     let flow = Flow { directory: directory.path(), upstream: up_to(3) };
     fs::remove_file(flow.path("double")).unwrap();
     let started = flow.start(&Seen::default()).await;
-    assert_upstream(started, "sink", "double", UpstreamErrorKind::Cursor(CursorError::Foreign));
+    assert_upstream(started, "sink", "double", UpstreamErrorKind::OtherOutputs);
 }
 
 #[tokio::test]

@@ -188,7 +188,7 @@ async fn settings_out_of_range_are_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn metrics_that_cannot_be_observed_are_refused() {
-    refused("the metrics of the pipeline are not observed", |pipeline, stage| {
+    refused("PipelineBuilder::metrics: ObservationConfig::interval is 0ns: it must be more than zero and at most 24 h", |pipeline, stage| {
         pipeline.metrics(Duration::ZERO).stage(stage("one").from(endless("a")))
     })
     .await;

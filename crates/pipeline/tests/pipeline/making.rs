@@ -60,7 +60,7 @@ async fn a_factory_that_panics_after_a_panic_of_its_handler_fails_the_stage_unti
     let one = pipeline.stage("one").unwrap();
     let failure = one.status().failure.unwrap();
     assert_eq!(failure.kind, StageFailureKind::Open);
-    assert_eq!(failure.message, "the factory of the handler panicked: no connection");
+    assert_eq!(&*failure.message, "the factory of the handler panicked: no connection");
     one.restart().await.unwrap();
     has_committed(&pipeline, "one", 3).await;
     assert_eq!(numbers(&seen), [1, 2, 2, 3]);

@@ -87,7 +87,10 @@ async fn only_a_stage_that_has_given_up_is_restarted() {
     pipeline.stop().await;
     let error = one.restart().await.unwrap_err();
     assert!(matches!(error, RestartStageError::Ended { state: StageState::Failed, .. }), "{error}");
-    assert_eq!(error.to_string(), "stage one is failed and its pipeline has ended: build the pipeline again");
+    assert_eq!(
+        error.to_string(),
+        "stage one has ended with its pipeline, its last state was failed: build the pipeline again"
+    );
 }
 
 #[tokio::test(start_paused = true)]

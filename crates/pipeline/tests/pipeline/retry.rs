@@ -63,7 +63,7 @@ async fn errors_and_panics_are_retried_with_the_delays_of_the_backoff() {
         .transitions()
         .iter()
         .filter(|transition| transition.to.state == StageState::BackingOff)
-        .map(|transition| transition.to.failure.as_ref().unwrap().message.clone())
+        .map(|transition| transition.to.failure.as_ref().unwrap().message.to_string())
         .collect();
     assert_eq!(failures, ["attempt 1", "panicked: attempt 2", "attempt 3"]);
 }
@@ -108,7 +108,7 @@ async fn an_item_that_takes_too_long_is_retried() {
     // It was seen up to 100 ms before.
     assert!(began.elapsed() <= 5 * SECOND && began.elapsed() > 4 * SECOND);
     let failure = one.status().failure.unwrap();
-    assert_eq!(failure.message, "took longer than the item_timeout of 5s");
+    assert_eq!(&*failure.message, "took longer than the item_timeout of 5s");
     assert!(matches!(&failure.kind, StageFailureKind::Item { upstream, .. } if &**upstream == "numbers"));
     gate.add_permits(1);
     has_committed(&pipeline, "one", 1).await;

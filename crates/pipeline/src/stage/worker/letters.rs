@@ -6,8 +6,9 @@ use std::time::SystemTime;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Pending, StageWorker, catch, caught, discard, text_of, within};
+use super::{Pending, StageWorker, catch, caught, discard, within};
 use crate::handler::Handler;
+use crate::stage::caught::AppFailure;
 use crate::stage::shared::{DeadLetterView, LetterRefusal, LetterRequest, LetterWork, shown};
 use crate::stage::state::{StageFailure, StageFailureKind};
 use crate::store::{CommitStore, DeadLetter, DeadLetterChange};
@@ -33,12 +34,12 @@ where
         let is_removal = |change: &&DeadLetterChange<T>| matches!(change, DeadLetterChange::Removed(_));
         let letters = self.letters.len() - self.changes.iter().filter(is_removal).count();
         if letters >= self.parts.max_dead_letters {
-            let kind = StageFailureKind::TooManyDeadLetters { upstream: upstream.clone(), position, letters };
-            return Err(StageFailure { kind, attempt: attempts, message: error.to_owned() });
+            let kind = StageFailureKind::TooManyDeadLetters { upstream: upstream.clone(), position };
+            return Err(StageFailure::new(kind, attempts, error.to_owned()));
         }
         let item = catch(|| item.cloned()).map_err(|panic| {
             let message = format!("the clone of an item for a dead letter {panic}");
-            StageFailure { kind: StageFailureKind::Read, attempt: 1, message }
+            StageFailure::new(StageFailureKind::Read, 1, message)
         })?;
         let letter = DeadLetter {
             id: self.next_letter,
@@ -107,7 +108,7 @@ where
             let has_room =
                 self.publisher.as_ref().is_none_or(|publisher| publisher.has_room(&self.emitter.outputs));
             let committed = if has_room {
-                self.commit().await.map_err(|failure| failure.message)
+                self.commit().await.map_err(|failure| failure.message.into_string())
             } else {
                 Err("the stages after it have no room for what was emitted".to_owned())
             };
@@ -182,7 +183,7 @@ where
         self.parts.shared.handled_for(began.elapsed());
         let error = match handled {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => text_of(error),
+            Ok(Err(error)) => AppFailure::of(error).text,
             Err(panic) => {
                 discard(self.handler.take(), "a handler");
                 panic

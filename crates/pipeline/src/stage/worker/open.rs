@@ -5,15 +5,16 @@ use std::sync::Arc;
 use watchkeeper::report::one_line;
 
 use super::publisher::Publisher;
-use super::{Slot, StageWorker, caught, discard, text_of};
+use super::{Slot, StageWorker, caught, discard};
 use crate::handler::Handler;
 use crate::output::output_feed;
+use crate::stage::caught::AppFailure;
 use crate::stage::state::{StageFailure, StageFailureKind};
 use crate::store::{CommitStore, Stored};
 use crate::upstream::{LinkPlace, UpstreamError, UpstreamErrorKind};
 
-fn cannot_open(message: String) -> StageFailure {
-    StageFailure { kind: StageFailureKind::Open, attempt: 1, message }
+fn cannot_open(failure: impl Into<AppFailure>) -> StageFailure {
+    StageFailure::new(StageFailureKind::Open, 1, failure)
 }
 
 impl<T, H, S> StageWorker<T, H, S>
@@ -42,7 +43,7 @@ where
         let loaded = caught(self.parts.store.load(&self.parts.name)).await;
         let Stored { mut position, cursor, outputs, dead_letters, next_dead_letter } = match loaded {
             Ok(Ok(stored)) => stored,
-            Ok(Err(error)) => return Err(cannot_open(text_of(error))),
+            Ok(Err(error)) => return Err(cannot_open(AppFailure::of(error))),
             Err(panic) => return Err(cannot_open(format!("the store {panic}"))),
         };
         let names: Vec<_> =
@@ -53,7 +54,7 @@ where
         position = position.iter().filter(|(name, _)| !is_forgotten(name)).collect();
         if let Some((name, _)) = position.iter().find(|(name, _)| !is_known(name)) {
             let error = UpstreamError { upstream: name.into(), kind: UpstreamErrorKind::Unknown };
-            return Err(cannot_open(error.to_string()));
+            return Err(cannot_open(AppFailure::of(error.into())));
         }
         let mut slots = Vec::with_capacity(names.len());
         for (place, (upstream, source)) in self.parts.upstreams.iter_mut().enumerate() {
@@ -66,7 +67,7 @@ where
                 Ok(Ok(reader)) => reader,
                 Ok(Err(kind)) => {
                     let error = UpstreamError { upstream: Arc::clone(name), kind };
-                    return Err(cannot_open(error.to_string()));
+                    return Err(cannot_open(AppFailure::of(error.into())));
                 }
                 Err(panic) => return Err(cannot_open(format!("upstream {} {panic}", one_line(name, 100)))),
             };

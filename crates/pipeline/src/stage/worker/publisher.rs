@@ -89,7 +89,7 @@ impl<O: Send + Sync + 'static> Publisher<O> {
         }
         self.publish(outputs).map_err(|error| {
             let message = format!("the outputs were not published: {error}");
-            StageFailure { kind: StageFailureKind::Open, attempt: 1, message }
+            StageFailure::new(StageFailureKind::Open, 1, message)
         })?;
         while let Some(Ok(batch)) = self.published.try_recv() {
             self.link.push(self.feed.cursor(), batch);

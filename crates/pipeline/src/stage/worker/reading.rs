@@ -32,7 +32,7 @@ where
     pub(super) async fn next(&mut self) -> Result<Next<T>, StageFailure> {
         // Mostly there is something: then nothing else is asked for some turns.
         self.since_look += 1;
-        if self.since_look <= BATCHES {
+        if self.since_look <= BATCHES && !self.is_draining() {
             let Self { slots, turn, .. } = self;
             if let Some(found) = once(|context| poll_upstreams(slots, turn, false, context)).await
                 && let Some((slot, chunk)) = found?
@@ -95,7 +95,7 @@ fn poll_upstreams<T>(
             Ok(Poll::Pending) => is_over = false,
             Err(panic) => {
                 let message = format!("{} {panic}", watchkeeper::report::one_line(&slot.name, 100));
-                let failure = StageFailure { kind: StageFailureKind::Read, attempt: 1, message };
+                let failure = StageFailure::new(StageFailureKind::Read, 1, message);
                 return Poll::Ready(Err(failure));
             }
         }

@@ -277,7 +277,7 @@ impl Play<'_> {
         self.shared.with(|world| world.note(&answer));
         let is_right = match answer {
             // It may still be done.
-            Err(_) | Ok(Err(DeadLetterError::NotCommitted { .. })) => true,
+            Err(_) | Ok(Err(DeadLetterError::NotCommitted { .. } | DeadLetterError::Ended { .. })) => true,
             Ok(Err(DeadLetterError::Failed { .. })) => is_stored,
             // One that was aborted keeps its state.
             Ok(Err(DeadLetterError::NotWorking { state, .. })) => {
