@@ -108,7 +108,8 @@ impl StageHandle {
     ///
     /// # Errors
     ///
-    /// [`DeadLetterError`]: the letter stays. If the handler failed again, it has the new error.
+    /// [`DeadLetterError`]: the letter stays, unless the error says that nothing is settled. If the handler failed again, it
+    /// has the new error.
     ///
     /// # Cancel safety
     ///
@@ -121,7 +122,7 @@ impl StageHandle {
     ///
     /// # Errors
     ///
-    /// [`DeadLetterError`]: the letter stays.
+    /// [`DeadLetterError`]: the letter stays, unless the error says that nothing is settled.
     ///
     /// # Cancel safety
     ///

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::item::Item;
 use crate::link::lock;
 use crate::position::UpstreamPosition;
-use crate::stage::caught::NOTE;
+use crate::stage::caught::{NOTE, catch};
 use crate::upstream::Head;
 
 /// A request for the worker, between two items.
@@ -126,10 +126,10 @@ impl StageShared {
 /// The event's `Debug`, or the gap; with a note of what is left out at most 400 bytes.
 pub(crate) fn shown<T: std::fmt::Debug>(item: &Item<T>) -> String {
     const LIMIT: usize = 400 - NOTE;
-    let text = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match item {
+    let text = catch(|| match item {
         Item::Event(event) => watchkeeper::report::debug_line(event, LIMIT),
         Item::Lagged { missed } => format!("Lagged {{ missed: {missed} }}"),
         Item::Rebuilt { generation } => format!("Rebuilt {{ generation: {generation} }}"),
-    }));
+    });
     text.unwrap_or_else(|_| "an item whose Debug panicked".to_owned())
 }

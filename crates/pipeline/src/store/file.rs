@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::task::{JoinHandle, spawn_blocking};
 use watchkeeper::DynError;
 use watchkeeper::report::{debug_as_text, one_line};
 use watchkeeper::subscription::Cursor;
@@ -52,12 +53,25 @@ pub struct FileStore<T, O> {
     lock: Option<Arc<File>>,
     stage: Option<StageName>,
     stored: Stored<T, O>,
+    /// A commit that is being written, also if its caller has dropped it.
+    writing: Option<JoinHandle<Result<(), FileStoreError>>>,
 }
 
 impl<T, O> FileStore<T, O> {
     /// A store in the file at `path`. It is read, and locked, when the stage starts.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into().into(), lock: None, stage: None, stored: Stored::default() }
+        Self { path: path.into().into(), lock: None, stage: None, stored: Stored::default(), writing: None }
+    }
+}
+
+impl<T, O> FileStore<T, O> {
+    /// Waits for a commit that its caller has dropped: it must not replace a later one.
+    async fn written(&mut self) {
+        if let Some(dropped) = &mut self.writing {
+            // Its caller is gone, and the stage commits the same again.
+            let _ = dropped.await;
+            self.writing = None;
+        }
     }
 }
 
@@ -95,6 +109,7 @@ where
     O: Clone + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
     async fn load(&mut self, stage: &StageName) -> Result<Stored<T, O>, DynError> {
+        self.written().await;
         let path = Arc::clone(&self.path);
         let lock = self.lock.take();
         let (lock, bytes) = blocking(move || {
@@ -124,6 +139,7 @@ where
         outputs: NewOutputs<'_, O>,
         dead_letters: &[DeadLetterChange<T>],
     ) -> Result<(), DynError> {
+        self.written().await;
         let Some((stage, lock)) = self.stage.as_ref().zip(self.lock.clone()) else {
             return Err(FileStoreError::NotLoaded { path: shown(&self.path) }.into());
         };
@@ -154,12 +170,14 @@ where
         })?;
         let check = crc32fast::hash(&bytes);
         bytes.extend_from_slice(format!("\n{check:08x}\n").as_bytes());
-        blocking(move || {
+        let writing = self.writing.insert(spawn_blocking(move || {
             // The lock is held to the end, also if the stage has been dropped meanwhile.
             let _lock = lock;
             replace(&path, &bytes)
-        })
-        .await?;
+        }));
+        let written = writing.await;
+        self.writing = None;
+        written??;
         self.stored = stored;
         Ok(())
     }
@@ -168,7 +186,7 @@ where
 async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> Result<R, FileStoreError> + Send + 'static,
 ) -> Result<R, DynError> {
-    match tokio::task::spawn_blocking(work).await {
+    match spawn_blocking(work).await {
         Ok(done) => Ok(done?),
         Err(error) => Err(error.into()),
     }

@@ -41,7 +41,8 @@ pub use memory::{MemoryStore, OtherStage};
 ///
 /// # Cancel safety
 ///
-/// Both futures are dropped when the stage is aborted. A dropped commit must leave all of it, or nothing.
+/// Both futures are dropped when the stage is aborted, and a commit also when a stage is restarted while it answers a call
+/// about a dead letter. A dropped commit must leave all of it, or nothing, and must not replace a later one.
 pub trait CommitStore<T, O>: Send + 'static {
     /// Returns what was committed last; [`Stored::default`] before the first commit.
     ///

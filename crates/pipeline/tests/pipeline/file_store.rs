@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use futures_util::{StreamExt, stream as streams};
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
@@ -875,4 +876,25 @@ async fn a_dead_letter_whose_replay_is_refused_survives_a_restart() {
     drop((pipeline, double));
     let stored = load::<u64, u64>(&path).await.unwrap();
     assert_eq!((stored.dead_letters.len(), stored.next_dead_letter), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_commit_does_not_replace_a_later_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(&directory);
+    for round in 0..50 {
+        let mut store = FileStore::<u64, u64>::new(&path);
+        store.load(&name()).await.unwrap();
+        {
+            // Large, so that it is slower than the next one.
+            let (position, outputs) = (count(1), vec![round; 20_000]);
+            let mut dropped = Box::pin(store.commit(&position, new(0, &outputs, 0), &[]));
+            assert!(dropped.as_mut().now_or_never().is_none(), "it is being written");
+        }
+        store.commit(&count(2), new(0, &[], 0), &[]).await.unwrap();
+        // The lock is held until both are written.
+        drop(store);
+        let stored = load::<u64, u64>(&path).await.unwrap();
+        assert_eq!((stored.position, stored.outputs), (count(2), vec![]));
+    }
 }
