@@ -1,0 +1,554 @@
+//! A journal of this process: one thread writes, any number of tasks append and read.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+use watchkeeper::report::debug_as_text;
+use watchkeeper::subscription::{Cursor, CursorError};
+
+use crate::chunk::{ChunkReader, Piece};
+use crate::config::{Durability, JournalConfig};
+use crate::entry::Entry;
+use crate::error::{AppendError, JournalError};
+use crate::health::{JournalHealth, JournalProblem, JournalProblemKind};
+use crate::line::MAX_BATCH;
+use crate::medium::{Directory, Medium, Memory};
+use crate::reader::{JournalReader, ReadFrom, Scan};
+use crate::recovery::{self, Opened, Recovery};
+use crate::segment::{Frontier, Segment};
+use crate::writer::{Event, GROUP, Request, Writer, Written};
+
+/// The most bytes of appends that wait for the thread. Further ones wait for room.
+const QUEUE: usize = 4 * GROUP;
+
+/// A log of JSON objects, one a line, in the segments of a directory.
+///
+/// Clones share the journal. When the last one is dropped, what was appended is written, in the background;
+/// [`close`](Self::close) waits for it.
+#[derive(Clone)]
+pub struct Journal {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    medium: Arc<dyn Medium>,
+    identity: Cursor,
+    recovery: Recovery,
+    durability: Durability,
+    queue: Arc<Queue>,
+    room: Arc<Semaphore>,
+    frontier: watch::Receiver<Frontier>,
+    health: watch::Receiver<JournalHealth>,
+    closed: watch::Receiver<Option<Result<(), CloseError>>>,
+}
+
+/// What waits for the thread.
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    requests: VecDeque<Submitted>,
+    is_closed: bool,
+}
+
+struct Submitted {
+    request: Request,
+    answer: oneshot::Sender<Written>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// The answer to an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Appended {
+    /// The number of the record; of a batch, of its first one.
+    pub number: u64,
+    /// How many records were appended.
+    pub count: u64,
+    /// The position after them.
+    pub cursor: Cursor,
+    /// What is promised. It is [`Memory`](Durability::Memory) if a journal with
+    /// [`Buffered`](Durability::Buffered) could not write the record yet.
+    pub durability: Durability,
+}
+
+/// Why a journal did not close cleanly.
+#[derive(Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// The last records were not written, or not synced.
+    #[error("{lost} records were not written, and what the system still had may be lost: check the disk")]
+    Write {
+        /// How many records were in memory alone.
+        lost: u64,
+        /// The error.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The thread that writes has panicked.
+    #[error("the thread that writes has panicked: open the journal again, and report the panic")]
+    Panicked,
+}
+
+debug_as_text!(CloseError);
+
+/// Cancels an opening whose caller has dropped it.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Journal {
+    /// Opens the journal in a directory, or makes it there; missing directories are made.
+    ///
+    /// The newest segment is read as a whole, and of the others the last line: the time and the memory do not depend on the
+    /// number of records. [`recovery`](Self::recovery) has what was found.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`]: nothing was changed, but for the part that was recovered already.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it ends within one piece of 1 MiB, and the directory is free again.
+    pub async fn open(directory: impl Into<PathBuf>, config: JournalConfig) -> Result<Self, JournalError> {
+        Self::open_on(Arc::new(Directory::new(directory)), config).await
+    }
+
+    /// The same on any [`Medium`].
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    ///
+    /// # Panics
+    ///
+    /// As [`open`](Self::open).
+    pub async fn open_on(medium: Arc<dyn Medium>, config: JournalConfig) -> Result<Self, JournalError> {
+        config.validate()?;
+        if config.durability == Durability::Memory && !medium.is_memory() {
+            return Err(JournalError::InvalidConfig {
+                field: "durability",
+                value: 0,
+                range: "Buffered, Group or Always, because the journal has a directory: Journal::in_memory has none",
+            });
+        }
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _guard = CancelOnDrop(Arc::clone(&cancelled));
+        let opening = spawn_blocking(move || Self::open_now(medium, config, &cancelled));
+        opening.await.unwrap_or(Err(JournalError::Cancelled))
+    }
+
+    /// A journal without a directory: the records are in memory, with the same limits, and are gone with it.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::InvalidConfig`].
+    pub fn in_memory(config: JournalConfig) -> Result<Self, JournalError> {
+        let config = JournalConfig { durability: Durability::Memory, ..config };
+        config.validate()?;
+        Self::open_now(Arc::new(Memory::default()), config, &AtomicBool::new(false))
+    }
+
+    fn open_now(
+        medium: Arc<dyn Medium>,
+        config: JournalConfig,
+        cancelled: &AtomicBool,
+    ) -> Result<Self, JournalError> {
+        let place = medium.place();
+        let opened = recovery::open(&medium, cancelled)?;
+        let (report, identity) = (opened.report.clone(), identity(&opened));
+        report.log(&place);
+        let durability = config.durability;
+        let writer = Writer::new(Arc::clone(&medium), config, opened, Instant::now());
+        let queue = Arc::new(Queue { waiting: Mutex::default(), changed: Condvar::new() });
+        let (frontier, frontiers) = watch::channel(writer.frontier());
+        let (health, healths) = watch::channel(JournalHealth::default());
+        let (closing, closed) = watch::channel(None);
+        let thread = Thread {
+            queue: Arc::clone(&queue),
+            medium: Arc::clone(&medium),
+            writer,
+            frontier,
+            health: Arc::new(health),
+            closing,
+            is_memory: medium.is_memory(),
+        };
+        thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || thread.run())
+            .map_err(|error| JournalError::io(&place, "start the thread that writes", error))?;
+        let shared = Shared {
+            medium,
+            identity,
+            recovery: report,
+            durability,
+            queue,
+            room: Arc::new(Semaphore::new(QUEUE)),
+            frontier: frontiers,
+            health: healths,
+            closed,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Appends a record, and waits for what its [`Durability`] promises.
+    ///
+    /// Records are in the order of the calls of one task. Many tasks share one sync.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError`]: the record is not in the journal; after [`Sync`](AppendError::Sync) it may be.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call appends the record, or does not: give it a key to find out.
+    pub async fn append(&self, entry: Entry) -> Result<Appended, AppendError> {
+        self.submit(vec![entry], false).await?.await
+    }
+
+    /// Appends records that are read all or not at all after a crash, even after a power cut.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError`]: the batch is empty, has more than 100,000 entries or 4 MiB, or was not written.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`append`](Self::append), for all of its records.
+    pub async fn append_batch(&self, entries: Vec<Entry>) -> Result<Appended, AppendError> {
+        if entries.is_empty() {
+            return Err(AppendError::EmptyBatch);
+        }
+        let bytes = entries.iter().map(|entry| entry.weight() + 64).sum();
+        if bytes > GROUP || entries.len() > MAX_BATCH {
+            return Err(AppendError::BatchTooLarge {
+                entries: entries.len(),
+                bytes,
+                most_entries: MAX_BATCH,
+                most_bytes: GROUP,
+            });
+        }
+        self.submit(entries, true).await?.await
+    }
+
+    /// Hands the entry over, in the order of the calls, and returns what waits for the answer.
+    ///
+    /// It waits for room if 16 MiB of appends wait already. Drop what it returns to append without waiting for the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::Closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a dropped call has handed nothing over.
+    pub async fn submit_entry(
+        &self,
+        entry: Entry,
+    ) -> Result<impl Future<Output = Result<Appended, AppendError>> + Send + 'static, AppendError> {
+        self.submit(vec![entry], false).await
+    }
+
+    async fn submit(
+        &self,
+        entries: Vec<Entry>,
+        is_batch: bool,
+    ) -> Result<impl Future<Output = Result<Appended, AppendError>> + Send + 'static, AppendError> {
+        let shared = &self.shared;
+        let bytes: usize = entries.iter().map(Entry::weight).sum();
+        let permits = u32::try_from(bytes.min(QUEUE)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&shared.room).acquire_many_owned(permits).await;
+        let room = room.map_err(|_| AppendError::Closed)?;
+        let (answer, answered) = oneshot::channel();
+        let count = entries.len() as u64;
+        let request = Request { entries, is_batch, at: Instant::now() };
+        {
+            let mut waiting = shared.queue.lock();
+            if waiting.is_closed {
+                return Err(AppendError::Closed);
+            }
+            waiting.requests.push_back(Submitted { request, answer, _room: room });
+            if waiting.requests.len() == 1 {
+                shared.queue.changed.notify_one();
+            }
+        }
+        let identity = shared.identity;
+        Ok(async move {
+            let (number, durability) = answered.await.map_err(|_| AppendError::Closed)??;
+            Ok(Appended { number, count, cursor: identity.at(number + count), durability })
+        })
+    }
+
+    /// Reads from a position, and follows what is appended.
+    ///
+    /// A position whose records retention has removed is none of the errors: the reader begins with the exact
+    /// [`Gap`](crate::Gap).
+    ///
+    /// # Errors
+    ///
+    /// [`CursorError`]: the cursor is of another journal, or of the future.
+    pub fn reader(&self, from: ReadFrom) -> Result<JournalReader, CursorError> {
+        let shared = &self.shared;
+        let mut frontiers = shared.frontier.clone();
+        let frontier = frontiers.borrow_and_update().clone();
+        let number = from.number(shared.identity, &frontier)?;
+        let scan = Scan::new(Arc::clone(&shared.medium), shared.identity, frontier, number);
+        Ok(JournalReader::new(scan, frontiers, shared.medium.is_memory()))
+    }
+
+    /// The position of the next record.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.shared.identity.at(self.shared.frontier.borrow().next)
+    }
+
+    /// The position of the oldest record that is kept.
+    #[must_use]
+    pub fn oldest(&self) -> Cursor {
+        self.shared.identity.at(self.shared.frontier.borrow().oldest())
+    }
+
+    /// What the opening has found.
+    #[must_use]
+    pub fn recovery(&self) -> &Recovery {
+        &self.shared.recovery
+    }
+
+    /// What an append waits for.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.shared.durability
+    }
+
+    /// The directory as a person reads it; `memory` without one.
+    #[must_use]
+    pub fn place(&self) -> String {
+        self.shared.medium.place()
+    }
+
+    /// The health as of now.
+    #[must_use]
+    pub fn health(&self) -> JournalHealth {
+        self.shared.health.borrow().clone()
+    }
+
+    /// The health and its changes. The sender is dropped when the journal has ended.
+    #[must_use]
+    pub fn watch_health(&self) -> watch::Receiver<JournalHealth> {
+        self.shared.health.clone()
+    }
+
+    /// Writes what was appended, syncs it, and frees the directory. Further appends are refused, also those of clones.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseError`], to each caller.
+    ///
+    /// # Cancel safety
+    ///
+    /// The journal closes also if the call is dropped; a second call waits for it.
+    pub async fn close(&self) -> Result<(), CloseError> {
+        self.shared.queue.close();
+        self.shared.room.close();
+        let mut closed = self.shared.closed.clone();
+        match closed.wait_for(Option::is_some).await {
+            Ok(result) => result.clone().unwrap_or(Ok(())),
+            Err(_) => Err(CloseError::Panicked),
+        }
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal")
+            .field("place", &self.place())
+            .field("cursor", &self.cursor())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The first position.
+fn identity(opened: &Opened) -> Cursor {
+    position(opened.instance)
+}
+
+/// The first position of the journal with this instance.
+pub(crate) fn position(instance: u128) -> Cursor {
+    let text = format!("{instance:032x}.1.0");
+    text.parse().unwrap_or_else(|_| unreachable!("the text of a cursor"))
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for requests, and takes as many as one group may have; none at the end.
+    fn take(
+        &self,
+        requests: &mut Vec<Request>,
+        answers: &mut Vec<(oneshot::Sender<Written>, OwnedSemaphorePermit)>,
+    ) {
+        let mut waiting = self.lock();
+        while waiting.requests.is_empty() && !waiting.is_closed {
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        let mut bytes = 0;
+        while bytes < GROUP {
+            let Some(Submitted { request, answer, _room: room }) = waiting.requests.pop_front() else {
+                break;
+            };
+            bytes += request.entries.iter().map(Entry::weight).sum::<usize>();
+            requests.push(request);
+            answers.push((answer, room));
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// The thread that writes.
+struct Thread {
+    queue: Arc<Queue>,
+    medium: Arc<dyn Medium>,
+    writer: Writer,
+    frontier: watch::Sender<Frontier>,
+    health: Arc<watch::Sender<JournalHealth>>,
+    closing: watch::Sender<Option<Result<(), CloseError>>>,
+    is_memory: bool,
+}
+
+impl Thread {
+    fn run(mut self) {
+        let (mut requests, mut answers) = (Vec::new(), Vec::new());
+        loop {
+            self.queue.take(&mut requests, &mut answers);
+            if requests.is_empty() {
+                break;
+            }
+            let written = self.writer.commit(&requests);
+            // A reader never waits for what was answered.
+            self.frontier.send_replace(self.writer.frontier());
+            self.report(
+                written.iter().all(|written| matches!(written, Ok((_, level)) if self.is_kept(*level))),
+            );
+            for ((answer, _room), written) in answers.drain(..).zip(written) {
+                let _ = answer.send(written);
+            }
+            requests.clear();
+        }
+        let result = self.writer.close(Instant::now());
+        self.frontier.send_replace(self.writer.frontier());
+        if let Err((lost, error)) = &result {
+            tracing::error!(place = %self.medium.place(), lost, %error, "the journal did not close cleanly");
+        }
+        // The directory is free before anybody learns of the end.
+        let Self { writer, closing, frontier, .. } = self;
+        drop(writer);
+        drop(frontier);
+        closing.send_replace(Some(result.map_err(|(lost, source)| CloseError::Write { lost, source })));
+    }
+
+    fn is_kept(&self, level: Durability) -> bool {
+        level != Durability::Memory || self.is_memory
+    }
+
+    /// Publishes what has happened besides the answers.
+    fn report(&mut self, is_written: bool) {
+        let in_memory = self.writer.backlog();
+        let events = std::mem::take(&mut self.writer.events);
+        let mut problems = Vec::new();
+        for event in events {
+            problems.push(match event {
+                Event::Full => JournalProblem::new(JournalProblemKind::Full, &self.medium.place()),
+                Event::WriteFailed(error) => JournalProblem::new(JournalProblemKind::Write, &error),
+                Event::SyncFailed(error) => JournalProblem::new(JournalProblemKind::Sync, &error),
+                Event::Deleted(name) => JournalProblem::new(JournalProblemKind::Deleted, &name),
+                Event::RetentionFailed(error) => JournalProblem::new(JournalProblemKind::Retention, &error),
+                Event::Sealed(segment) => {
+                    verify(Arc::clone(&self.medium), segment, Arc::clone(&self.health));
+                    continue;
+                }
+            });
+        }
+        let is_same = {
+            let health = self.health.borrow();
+            problems.is_empty() && health.in_memory == in_memory && (health.problem.is_none() || !is_written)
+        };
+        if is_same {
+            return;
+        }
+        for problem in &problems {
+            tracing::error!(place = %self.medium.place(), %problem, "the journal has a problem");
+        }
+        self.health.send_modify(|health| {
+            health.in_memory = in_memory;
+            health.problems += problems.len() as u64;
+            if let Some(last) = problems.pop() {
+                health.last_problem = Some(last);
+            }
+            health.problem = if is_written { None } else { health.last_problem.clone() };
+        });
+    }
+}
+
+/// Reads a complete segment once more, so that damage is found early.
+fn verify(medium: Arc<dyn Medium>, segment: Segment, health: Arc<watch::Sender<JournalHealth>>) {
+    if medium.is_memory() {
+        return;
+    }
+    let name = segment.name();
+    let check = move || -> io::Result<()> {
+        let mut reader = ChunkReader::new(medium.open(&segment.name(), false)?, 0);
+        let mut damaged = 0;
+        while let Some(chunk) = reader.next(segment.end)? {
+            damaged += chunk.pieces.iter().filter(|piece| matches!(piece, Piece::Bad { .. })).count();
+        }
+        if damaged > 0 {
+            let problem = JournalProblem::new(JournalProblemKind::Damaged, &segment.name());
+            tracing::error!(place = %medium.place(), %problem, "the journal has a problem");
+            health.send_modify(|health| {
+                health.problems += 1;
+                health.last_problem = Some(problem);
+            });
+        }
+        Ok(())
+    };
+    let checking = thread::Builder::new().name("journal-check".to_owned()).spawn(move || {
+        if let Err(error) = check() {
+            // Retention may have removed it.
+            tracing::debug!(segment = name, %error, "a segment was not verified");
+        }
+    });
+    if let Err(error) = checking {
+        tracing::debug!(%error, "a segment was not verified");
+    }
+}

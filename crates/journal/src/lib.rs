@@ -1,0 +1,26 @@
+#![doc = include_str!("../README.md")]
+
+mod chunk;
+mod config;
+mod entry;
+mod error;
+mod health;
+mod journal;
+mod line;
+pub mod medium;
+mod reader;
+mod recovery;
+mod segment;
+mod view;
+mod writer;
+
+pub use config::{Durability, JournalConfig};
+pub use entry::{Entry, EntryError};
+pub use error::{AppendError, JournalError, ReadError};
+pub use health::{JournalHealth, JournalProblem, JournalProblemKind};
+pub use journal::{Appended, CloseError, Journal};
+pub use line::{Batch, MAX_BATCH, MAX_KEY, MAX_POSITION, MAX_RECORD};
+pub use reader::{Gap, GapCause, JournalReader, ReadFrom, ReadItem, Record};
+pub use recovery::{Damage, MissingRecords, Recovery};
+pub use view::{JournalView, ViewReader};
+pub use writer::GROUP as MAX_BATCH_BYTES;

@@ -1,0 +1,433 @@
+//! Opening a journal: what a crash has left is made whole.
+
+use std::any::Any;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::chunk::{ChunkReader, Piece, RecordPiece};
+use crate::error::JournalError;
+use crate::line::Batch;
+use crate::medium::{Medium, MediumFile, append_all, read_full};
+use crate::segment::{Segment, first_of, last_number, segment_name};
+use crate::writer::GROUP;
+
+/// The version of the format.
+const FORMAT: u64 = 1;
+pub(crate) const IDENTITY: &str = "journal.json";
+const NEW_IDENTITY: &str = "journal.json.tmp";
+pub(crate) const RESERVE: &str = "reserve";
+/// Names that may be in a directory that is about to become a journal.
+const OWN: [&str; 5] = [NEW_IDENTITY, RESERVE, "quarantine", "run", "lost+found"];
+/// The largest last number that is continued.
+const LAST_NUMBER: u64 = u64::MAX / 2;
+/// No power cut loses a part of what is further from the end: it was synced before the last group was written.
+const LAST_GROUP: u64 = 2 * GROUP as u64;
+
+/// What an opening has found and done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Whether the journal is new.
+    pub is_new: bool,
+    /// The bytes at the end of the last segment that were no record, and were cut.
+    pub torn_bytes: u64,
+    /// The records of a batch without its commit mark, at the end of the last segment; they were cut too.
+    pub uncommitted: u64,
+    /// Damaged places of the last segment, with valid records after them. Their bytes are in `quarantine/`.
+    pub damage: Vec<Damage>,
+    /// Missing numbers between two segments.
+    pub gaps: Vec<MissingRecords>,
+    /// The records of the last segment: the only one that an opening reads as a whole.
+    pub records: u64,
+}
+
+/// Bytes of a segment that are no record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Damage {
+    /// The segment's file.
+    pub segment: String,
+    /// Where they begin.
+    pub offset: u64,
+    /// How many there are.
+    pub bytes: u64,
+    /// The number of records that are missing there.
+    pub records: u64,
+}
+
+/// Numbers without records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MissingRecords {
+    /// The first missing number.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Identity {
+    watchkeeper_journal: u64,
+    instance: String,
+}
+
+/// An opened journal.
+pub(crate) struct Opened {
+    pub(crate) lock: Box<dyn Any + Send>,
+    pub(crate) instance: u128,
+    /// From the oldest to the newest; the last is the active one, if there is one.
+    pub(crate) segments: Vec<Segment>,
+    /// The file of the last segment, if it is appended to.
+    pub(crate) active: Option<Arc<dyn MediumFile>>,
+    pub(crate) next: u64,
+    pub(crate) report: Recovery,
+}
+
+/// Opens the journal on `medium`, or makes it.
+pub(crate) fn open(medium: &Arc<dyn Medium>, cancelled: &AtomicBool) -> Result<Opened, JournalError> {
+    let place = medium.place();
+    let lock = match medium.lock() {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(JournalError::Locked { place });
+        }
+        Err(error) => return Err(JournalError::io(&place, "make and lock it", error)),
+    };
+    let names = medium.list().map_err(|error| JournalError::io(&place, "list it", error))?;
+    let is_new = !names.iter().any(|name| name == IDENTITY);
+    let instance = match read_identity(&**medium)? {
+        Some(instance) => instance,
+        None => make_identity(&**medium, &names)?,
+    };
+    let mut report = Recovery { is_new, ..Recovery::default() };
+    let mut firsts: Vec<u64> = names.iter().filter_map(|name| first_of(name)).collect();
+    firsts.sort_unstable();
+    let (segments, active, next) = segments(medium, &firsts, cancelled, &mut report)?;
+    if next > LAST_NUMBER {
+        return Err(JournalError::NumbersUsedUp { place, last: next - 1 });
+    }
+    Ok(Opened { lock, instance, segments, active, next, report })
+}
+
+/// The instance in `journal.json`; `None` without such a file.
+pub(crate) fn read_identity(medium: &dyn Medium) -> Result<Option<u128>, JournalError> {
+    let place = medium.place();
+    let file = match medium.open(IDENTITY, false) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(JournalError::io(&place, "open journal.json", error)),
+    };
+    let mut bytes = vec![0; 4_096];
+    let length = read_full(&*file, 0, &mut bytes)
+        .map_err(|error| JournalError::io(&place, "read journal.json", error))?;
+    let damaged = || JournalError::Identity { place: place.clone() };
+    let value: serde_json::Value = serde_json::from_slice(&bytes[..length]).map_err(|_| damaged())?;
+    let found = value["watchkeeper_journal"].as_u64().ok_or_else(damaged)?;
+    if found != FORMAT {
+        return Err(JournalError::Newer { place, found });
+    }
+    let Identity { instance, .. } = serde_json::from_value(value).map_err(|_| damaged())?;
+    match u128::from_str_radix(&instance, 16) {
+        Ok(number) if format!("{number:032x}") == instance => Ok(Some(number)),
+        _ => Err(damaged()),
+    }
+}
+
+fn make_identity(medium: &dyn Medium, names: &[String]) -> Result<u128, JournalError> {
+    let place = medium.place();
+    if names.iter().any(|name| first_of(name).is_some()) {
+        return Err(JournalError::Identity { place });
+    }
+    if let Some(name) = names.iter().find(|name| !OWN.contains(&name.as_str())) {
+        return Err(JournalError::Foreign { place, name: name.clone() });
+    }
+    let instance = random();
+    let identity = Identity { watchkeeper_journal: FORMAT, instance: format!("{instance:032x}") };
+    let write = || -> io::Result<()> {
+        if names.iter().any(|name| name == NEW_IDENTITY) {
+            medium.remove(NEW_IDENTITY)?;
+        }
+        let mut text = serde_json::to_vec(&identity)?;
+        text.push(b'\n');
+        let file = medium.create(NEW_IDENTITY)?;
+        append_all(&*file, &text)?;
+        file.sync()?;
+        medium.rename(NEW_IDENTITY, IDENTITY)?;
+        medium.sync_names()
+    };
+    write().map_err(|error| JournalError::io(&place, "write journal.json", error))?;
+    Ok(instance)
+}
+
+/// 128 random bits, from the system randomness that std uses as its seed.
+fn random() -> u128 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let half = || {
+        let mut hasher = RandomState::new().build_hasher();
+        hasher.write_u32(std::process::id());
+        u128::from(hasher.finish())
+    };
+    half() << 64 | half()
+}
+
+type Found = (Vec<Segment>, Option<Arc<dyn MediumFile>>, u64);
+
+fn segments(
+    medium: &Arc<dyn Medium>,
+    firsts: &[u64],
+    cancelled: &AtomicBool,
+    report: &mut Recovery,
+) -> Result<Found, JournalError> {
+    let place = medium.place();
+    let mut segments = Vec::with_capacity(firsts.len());
+    let Some((&newest, sealed)) = firsts.split_last() else { return Ok((segments, None, 0)) };
+    // The number that is due in the next segment, as far as it is known.
+    let mut due = None;
+    let missing = |due: Option<u64>, first: u64| {
+        due.filter(|due| *due < first).map(|due| MissingRecords { first: due, last: first - 1 })
+    };
+    for &first in sealed {
+        let look = || -> io::Result<(u64, Option<u64>)> {
+            let file = medium.open(&segment_name(first), false)?;
+            let end = file.size()?;
+            Ok((end, last_number(&*file, end)?))
+        };
+        let (end, last) = look().map_err(|error| JournalError::io(&place, "read a segment", error))?;
+        report.gaps.extend(missing(due, first));
+        due = if end == 0 { Some(first) } else { last.map(|last| last.saturating_add(1)) };
+        segments.push(Segment { first, end });
+    }
+    report.gaps.extend(missing(due, newest));
+    let failed = |error| JournalError::io(&place, "recover the newest segment", error);
+    let file = medium.open(&segment_name(newest), true).map_err(failed)?;
+    let scan = match Scan::of(&file, newest, cancelled).map_err(failed)? {
+        Some(scan) => scan,
+        None => return Err(JournalError::Cancelled),
+    };
+    let is_cut = scan.mend(medium, &file, report).map_err(failed)?;
+    segments.push(Segment { first: newest, end: scan.end });
+    Ok((segments, is_cut.then_some(file), scan.next))
+}
+
+/// What the newest segment has.
+struct Scan {
+    first: u64,
+    size: u64,
+    /// Where the valid part ends.
+    end: u64,
+    /// The number after the last valid record.
+    next: u64,
+    records: u64,
+    uncommitted: u64,
+    damage: Vec<Damage>,
+    /// Lines of batches that never were committed, with valid records after them.
+    broken: Vec<(u64, u32)>,
+}
+
+/// The batch whose commit mark has not come yet.
+struct OpenBatch {
+    batch: Batch,
+    lines: Vec<(u64, u32)>,
+    has_hole: bool,
+}
+
+impl Scan {
+    /// Reads the segment; `None` if it was cancelled.
+    fn of(file: &Arc<dyn MediumFile>, first: u64, cancelled: &AtomicBool) -> io::Result<Option<Self>> {
+        let size = file.size()?;
+        let mut scan = Self {
+            first,
+            size,
+            end: 0,
+            next: first,
+            records: 0,
+            uncommitted: 0,
+            damage: Vec::new(),
+            broken: Vec::new(),
+        };
+        let mut reader = ChunkReader::new(Arc::clone(file), 0);
+        let (mut bad, mut open): (Option<(u64, u64)>, Option<OpenBatch>) = (None, None);
+        while let Some(chunk) = reader.next(size)? {
+            if cancelled.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            for piece in chunk.pieces {
+                match piece {
+                    Piece::Record(record) if record.number >= scan.next => {
+                        scan.record(&record, bad.take(), &mut open);
+                    }
+                    // A record that was there before is as wrong as bytes that are none.
+                    Piece::Record(RecordPiece { offset, length, .. }) => {
+                        bad.get_or_insert((offset, 0)).1 += u64::from(length);
+                    }
+                    Piece::Bad { offset, bytes } => bad.get_or_insert((offset, 0)).1 += bytes,
+                }
+            }
+        }
+        if let Some(open) = open {
+            let start = open.lines.first().map_or(scan.end, |(offset, _)| *offset);
+            scan.uncommitted = open.lines.len() as u64;
+            scan.records -= scan.uncommitted;
+            scan.end = start;
+            scan.next = scan.next.min(open.batch.first.max(first));
+            scan.damage.retain(|damage| damage.offset < start);
+        }
+        Ok(Some(scan))
+    }
+
+    fn record(&mut self, record: &RecordPiece, bad: Option<(u64, u64)>, open: &mut Option<OpenBatch>) {
+        let missing = record.number - self.next;
+        if let Some((offset, bytes)) = bad {
+            self.damage.push(Damage { segment: segment_name(self.first), offset, bytes, records: missing });
+        }
+        let line = (record.offset, record.length);
+        match (open.take(), record.batch) {
+            (Some(mut before), Some(batch)) if before.batch == batch => {
+                before.has_hole |= missing > 0;
+                before.lines.push(line);
+                *open = Some(before);
+            }
+            (before, batch) => {
+                self.broke(before);
+                *open = batch.map(|batch| OpenBatch {
+                    batch,
+                    lines: vec![line],
+                    has_hole: record.number != batch.first,
+                });
+            }
+        }
+        if open.as_ref().is_some_and(|open| record.number + 1 >= open.batch.end()) {
+            let complete = open.take().filter(|open| open.has_hole);
+            self.broke(complete);
+        }
+        self.end = record.offset + u64::from(record.length);
+        self.next = record.number + 1;
+        self.records += 1;
+    }
+
+    /// A batch with a hole. If it was in the last group, it was never committed; otherwise its records stay.
+    fn broke(&mut self, batch: Option<OpenBatch>) {
+        let Some(OpenBatch { lines, .. }) = batch else { return };
+        if lines.first().is_some_and(|(offset, _)| offset + LAST_GROUP >= self.size) {
+            self.broken.extend(lines);
+        }
+    }
+
+    /// Keeps damaged bytes in quarantine, and cuts the torn end. Returns whether the segment may be appended to.
+    fn mend(
+        &self,
+        medium: &Arc<dyn Medium>,
+        file: &Arc<dyn MediumFile>,
+        report: &mut Recovery,
+    ) -> io::Result<bool> {
+        let mut kept = 0;
+        for damage in &self.damage {
+            kept += u64::from(self.keep(&**medium, &**file, damage.offset, damage.bytes).is_err());
+        }
+        if kept > 0 {
+            // The bytes stay where they are in any case.
+            tracing::warn!(place = %medium.place(), "damaged bytes could not be copied to quarantine");
+        }
+        for (offset, length) in &self.broken {
+            self.keep(&**medium, &**file, *offset, u64::from(*length))?;
+        }
+        if !self.broken.is_empty() {
+            medium.sync_names()?;
+            for (offset, _) in &self.broken {
+                // No longer a record, for any reader.
+                file.overwrite(*offset, b"#")?;
+            }
+            file.sync()?;
+        }
+        report.records = self.records - self.broken.len() as u64;
+        report.uncommitted = self.uncommitted + self.broken.len() as u64;
+        report.damage.clone_from(&self.damage);
+        report.torn_bytes = self.size - self.end;
+        if report.torn_bytes == 0 {
+            return Ok(true);
+        }
+        let cut = || -> io::Result<()> {
+            if self.has_line(&**file)? {
+                // It may be a whole record with a damaged byte.
+                self.keep(&**medium, &**file, self.end, report.torn_bytes)?;
+            }
+            file.truncate(self.end)?;
+            file.sync()
+        };
+        match cut() {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                // It is no part of the journal, and nothing is appended after it.
+                tracing::warn!(place = %medium.place(), %error, "a torn segment could not be cut");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Whether a whole line is torn.
+    fn has_line(&self, file: &dyn MediumFile) -> io::Result<bool> {
+        let mut bytes = vec![0; 64 * 1024];
+        let mut offset = self.end;
+        loop {
+            let read = read_full(file, offset, &mut bytes)?;
+            if read == 0 || bytes[..read].contains(&b'\n') {
+                return Ok(read > 0);
+            }
+            offset += read as u64;
+        }
+    }
+
+    /// Copies bytes to `quarantine/`.
+    fn keep(&self, medium: &dyn Medium, file: &dyn MediumFile, offset: u64, length: u64) -> io::Result<()> {
+        let name = format!("quarantine/{:020}-{offset:020}", self.first);
+        let copy = match medium.create(&name) {
+            Ok(copy) => copy,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // An earlier opening has copied it, or was interrupted.
+                if medium.open(&name, false)?.size()? >= length {
+                    return Ok(());
+                }
+                medium.remove(&name)?;
+                medium.create(&name)?
+            }
+            Err(error) => return Err(error),
+        };
+        let mut bytes = vec![0; 1024 * 1024];
+        let (mut offset, mut left) = (offset, length);
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+            let read = read_full(file, offset, &mut bytes[..most])?;
+            if read == 0 {
+                break;
+            }
+            append_all(&*copy, &bytes[..read])?;
+            offset += read as u64;
+            left -= read as u64;
+        }
+        copy.sync()
+    }
+}
+
+impl Recovery {
+    /// Whether nothing had to be mended, and nothing is missing.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.torn_bytes == 0 && self.uncommitted == 0 && self.damage.is_empty() && self.gaps.is_empty()
+    }
+
+    pub(crate) fn log(&self, place: &str) {
+        if self.torn_bytes > 0 || self.uncommitted > 0 {
+            let (bytes, uncommitted) = (self.torn_bytes, self.uncommitted);
+            tracing::warn!(place, bytes, uncommitted, "the journal's torn end was cut");
+        }
+        for Damage { segment, offset, bytes, records } in &self.damage {
+            tracing::error!(place, segment, offset, bytes, records, "a part of the journal is damaged");
+        }
+        for MissingRecords { first, last } in &self.gaps {
+            tracing::error!(place, first, last, "records of the journal are missing");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Reading a journal's directory without opening the journal: it changes nothing, and needs no lock.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use watchkeeper::subscription::{Cursor, CursorError};
+
+use crate::error::{JournalError, ReadError};
+use crate::journal::position;
+use crate::medium::{Directory, Medium};
+use crate::reader::{ReadFrom, ReadItem, Scan};
+use crate::recovery::read_identity;
+use crate::segment::{Frontier, Segment, first_of, last_number, segment_name};
+
+/// A journal's directory as it is now, for programs that read a journal which another process may be writing.
+///
+/// It blocks. A record that is being written right now may be read before its append is answered.
+#[derive(Clone, Debug)]
+pub struct JournalView {
+    pub(crate) medium: Arc<dyn Medium>,
+    identity: Cursor,
+    pub(crate) frontier: Frontier,
+}
+
+impl std::fmt::Debug for dyn Medium {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.place())
+    }
+}
+
+impl JournalView {
+    /// The journal in a directory.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`]: it is no journal, is of a newer format, or cannot be read.
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, JournalError> {
+        Self::of(Arc::new(Directory::new(directory)))
+    }
+
+    /// The journal on any [`Medium`].
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn of(medium: Arc<dyn Medium>) -> Result<Self, JournalError> {
+        let place = medium.place();
+        let names = medium.list().map_err(|error| JournalError::io(&place, "list it", error))?;
+        let Some(instance) = read_identity(&*medium)? else {
+            return Err(match names.into_iter().find(|name| first_of(name).is_none()) {
+                Some(name) => JournalError::Foreign { place, name },
+                None => JournalError::Identity { place },
+            });
+        };
+        let frontier = Frontier { segments: Arc::new([]), next: 0 };
+        let mut view = Self { medium, identity: position(instance), frontier };
+        view.refresh()?;
+        Ok(view)
+    }
+
+    /// Reads what has come since. Returns whether there is something new.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn refresh(&mut self) -> Result<bool, JournalError> {
+        let place = self.medium.place();
+        let failed = |error| JournalError::io(&place, "read its segments", error);
+        let mut firsts: Vec<u64> =
+            self.medium.list().map_err(failed)?.iter().filter_map(|name| first_of(name)).collect();
+        firsts.sort_unstable();
+        let (mut segments, mut next) = (Vec::with_capacity(firsts.len()), 0);
+        for first in firsts {
+            let file = match self.medium.open(&segment_name(first), false) {
+                // Retired just now.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(failed)?,
+            };
+            let end = file.size().map_err(failed)?;
+            segments.push(Segment { first, end });
+            next = match last_number(&*file, end).map_err(failed)? {
+                Some(last) => last.saturating_add(1),
+                None => first.max(next),
+            };
+        }
+        let is_new = *segments != *self.frontier.segments;
+        self.frontier = Frontier { segments: segments.into(), next };
+        Ok(is_new)
+    }
+
+    /// The position after the last record. If the newest segment has a torn end, it is the position before that segment.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.identity.at(self.frontier.next)
+    }
+
+    /// The position of the oldest record.
+    #[must_use]
+    pub fn oldest(&self) -> Cursor {
+        self.identity.at(self.frontier.oldest())
+    }
+
+    /// Reads from a position to the end that the directory had at the last [`refresh`](Self::refresh).
+    ///
+    /// # Errors
+    ///
+    /// [`CursorError`]: the cursor is of another journal, or of the future.
+    pub fn reader(&self, from: ReadFrom) -> Result<ViewReader, CursorError> {
+        let number = match from {
+            // A torn end hides how many there are.
+            ReadFrom::Cursor(cursor) if cursor.at(0) == self.identity => cursor.seq(),
+            ReadFrom::Number(number) => number,
+            other => other.number(self.identity, &self.frontier)?,
+        };
+        let scan = Scan::new(Arc::clone(&self.medium), self.identity, self.frontier.clone(), number);
+        Ok(ViewReader { scan })
+    }
+}
+
+/// Reads a [`JournalView`] in order: an iterator over records and gaps, which blocks.
+pub struct ViewReader {
+    scan: Scan,
+}
+
+impl ViewReader {
+    /// Continues up to the end that `view` has now.
+    pub fn extend(&mut self, view: &JournalView) {
+        self.scan.frontier = view.frontier.clone();
+    }
+
+    /// The number of the next record.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        self.scan.expected()
+    }
+}
+
+impl Iterator for ViewReader {
+    type Item = Result<ReadItem, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.scan.next().transpose()
+    }
+}
+
+impl std::fmt::Debug for ViewReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ViewReader").field("next_number", &self.next_number()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,384 @@
+//! Appending groups of records to segments. It runs on one thread, and knows nothing of threads.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::config::{Durability, JournalConfig};
+use crate::entry::Entry;
+use crate::error::AppendError;
+use crate::line::{self, Batch, Extras};
+use crate::medium::{Medium, MediumFile, append_all};
+use crate::recovery::{Opened, RESERVE};
+use crate::segment::{Frontier, Segment, segment_name};
+
+/// The most bytes that are written before a sync, and the most bytes of a batch: 4 MiB.
+pub const GROUP: usize = 4 * 1024 * 1024;
+/// The most bytes of records that wait in memory for a disk that cannot be written, with `buffered`.
+pub(crate) const BACKLOG: usize = 16 * 1024 * 1024;
+
+/// One call to append.
+pub(crate) struct Request {
+    pub(crate) entries: Vec<Entry>,
+    /// Its entries are a batch.
+    pub(crate) is_batch: bool,
+    /// When it was called.
+    pub(crate) at: Instant,
+}
+
+impl Request {
+    fn weight(&self) -> usize {
+        self.entries.iter().map(|entry| entry.weight() + 64).sum()
+    }
+}
+
+/// What became of a request: the number of its first record, and what is promised.
+pub(crate) type Written = Result<(u64, Durability), AppendError>;
+
+/// What has happened besides the answers.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A segment is complete: it is to be verified.
+    Sealed(Segment),
+    /// The disk is full.
+    Full,
+    /// A write failed for another reason.
+    WriteFailed(String),
+    /// A sync failed.
+    SyncFailed(String),
+    /// The file of the active segment was removed by somebody.
+    Deleted(String),
+    /// A removed segment could not be deleted.
+    RetentionFailed(String),
+}
+
+struct Active {
+    file: Arc<dyn MediumFile>,
+    first: u64,
+    /// The bytes written, and of them those that were synced.
+    end: u64,
+    synced: u64,
+    born: Instant,
+}
+
+pub(crate) struct Writer {
+    medium: Arc<dyn Medium>,
+    config: JournalConfig,
+    /// Without the active one.
+    sealed: Vec<Segment>,
+    active: Option<Active>,
+    /// The number of the next record.
+    next: u64,
+    /// The number after the last record that readers may read.
+    readable: u64,
+    /// Lines that could not be written, with `buffered`.
+    backlog: Vec<u8>,
+    backlog_records: u64,
+    /// The disk was full, and the reserve is gone.
+    is_full: Option<Arc<io::Error>>,
+    pub(crate) events: Vec<Event>,
+    /// Keeps other processes out.
+    _lock: Box<dyn std::any::Any + Send>,
+}
+
+/// Why a group was not written.
+enum Failed {
+    /// The bytes are not in the segment, and their numbers may be used again.
+    Undone(Arc<io::Error>),
+    /// They may be there: their numbers are not used again.
+    Unknown(Arc<io::Error>),
+    /// The sync failed.
+    Unsynced(Arc<io::Error>),
+}
+
+impl Writer {
+    pub(crate) fn new(medium: Arc<dyn Medium>, config: JournalConfig, opened: Opened, now: Instant) -> Self {
+        let Opened { lock, mut segments, active, next, .. } = opened;
+        let active = active.and_then(|file| {
+            let Segment { first, end } = segments.pop()?;
+            Some(Active { file, first, end, synced: end, born: now })
+        });
+        let writer = Self {
+            medium,
+            config,
+            sealed: segments,
+            active,
+            next,
+            readable: next,
+            backlog: Vec::new(),
+            backlog_records: 0,
+            is_full: None,
+            events: Vec::new(),
+            _lock: lock,
+        };
+        // A disk that is full at the start is found at the first append.
+        let _ = writer.make_reserve();
+        writer
+    }
+
+    pub(crate) fn frontier(&self) -> Frontier {
+        let active = self.active.as_ref().map(|active| Segment { first: active.first, end: active.end });
+        // An empty segment has no record.
+        let active = active.filter(|segment| segment.end > 0);
+        Frontier { segments: self.sealed.iter().copied().chain(active).collect(), next: self.readable }
+    }
+
+    /// How many records wait in memory for the disk.
+    pub(crate) fn backlog(&self) -> u64 {
+        self.backlog_records
+    }
+
+    /// Writes the requests in order, and syncs once for all, or for each with `always`.
+    pub(crate) fn commit(&mut self, requests: &[Request]) -> Vec<Written> {
+        let mut written = Vec::with_capacity(requests.len());
+        while written.len() < requests.len() {
+            let rest = &requests[written.len()..];
+            let taken = self.take(rest);
+            self.commit_some(&rest[..taken], &mut written);
+        }
+        written
+    }
+
+    /// How many of the requests go into one write.
+    fn take(&self, requests: &[Request]) -> usize {
+        if self.config.durability == Durability::Always {
+            return 1;
+        }
+        let room = usize::try_from(self.config.segment_bytes).unwrap_or(usize::MAX);
+        let used = self.active.as_ref().map_or(0, |active| usize::try_from(active.end).unwrap_or(usize::MAX));
+        let mut left = room.saturating_sub(used).min(GROUP);
+        let fits = |request: &&Request| {
+            let weight = request.weight();
+            let fits = weight <= left;
+            left = left.saturating_sub(weight);
+            fits
+        };
+        requests.iter().take_while(fits).count().max(1)
+    }
+
+    fn commit_some(&mut self, requests: &[Request], written: &mut Vec<Written>) {
+        let Some(now) = requests.first().map(|request| request.at) else { return };
+        let first = self.next;
+        let mut lines = std::mem::take(&mut self.backlog);
+        let waiting = lines.len();
+        let mut firsts = Vec::with_capacity(requests.len());
+        for request in requests {
+            firsts.push(self.next);
+            self.encode(request, &mut lines);
+        }
+        let failed = match self.write(&lines, now) {
+            Ok(()) => {
+                self.backlog_records = 0;
+                self.readable = self.next;
+                let level = self.config.durability;
+                written.extend(firsts.into_iter().map(|first| Ok((first, level))));
+                return;
+            }
+            Err(failed) => failed,
+        };
+        if self.config.durability == Durability::Buffered && lines.len() <= BACKLOG {
+            self.backlog = lines;
+            self.backlog_records += self.next - first;
+            written.extend(firsts.into_iter().map(|first| Ok((first, Durability::Memory))));
+            return;
+        }
+        lines.truncate(waiting);
+        self.backlog = lines;
+        let error = match failed {
+            Failed::Undone(source) => {
+                self.next = first;
+                if self.is_full.is_some() {
+                    AppendError::Full { reserve: self.config.reserve, source }
+                } else {
+                    AppendError::Write { source }
+                }
+            }
+            Failed::Unknown(source) => AppendError::Write { source },
+            Failed::Unsynced(source) => AppendError::Sync { source },
+        };
+        written.extend(firsts.iter().map(|_| Err(error.clone())));
+    }
+
+    /// Writes what waits in memory, and makes everything durable. Returns how many records are not written.
+    pub(crate) fn close(&mut self, now: Instant) -> Result<(), (u64, Arc<io::Error>)> {
+        if !self.backlog.is_empty() {
+            let lines = std::mem::take(&mut self.backlog);
+            match self.write(&lines, now) {
+                Ok(()) => (self.backlog_records, self.readable) = (0, self.next),
+                Err(Failed::Undone(error) | Failed::Unknown(error) | Failed::Unsynced(error)) => {
+                    return Err((self.backlog_records, error));
+                }
+            }
+        }
+        match &self.active {
+            Some(active) if active.end > active.synced => {
+                active.file.sync().map_err(|error| (0, Arc::new(error)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn encode(&mut self, request: &Request, lines: &mut Vec<u8>) {
+        let batch = request.is_batch.then(|| Batch { first: self.next, count: request.entries.len() as u64 });
+        for entry in &request.entries {
+            let extras = Extras { batch, key: entry.key.as_deref(), position: entry.position.as_deref() };
+            line::encode(lines, entry.body(), extras, self.next);
+            self.next += 1;
+        }
+    }
+
+    fn write(&mut self, lines: &[u8], now: Instant) -> Result<(), Failed> {
+        if let Some(error) = &self.is_full {
+            let error = Arc::clone(error);
+            self.make_reserve().map_err(|_| Failed::Undone(error))?;
+            self.is_full = None;
+        }
+        self.roll(lines.len() as u64, now);
+        if self.active.is_none() {
+            self.begin_segment(now, lines).map_err(|error| {
+                self.failed(&error);
+                Failed::Undone(Arc::new(error))
+            })?;
+        }
+        let Some(active) = &mut self.active else { return Ok(()) };
+        if let Err(error) = append_all(&*active.file, lines) {
+            let is_undone = active.file.truncate(active.end).is_ok();
+            let seals = self.failed(&error) || !is_undone;
+            if seals {
+                self.seal(false);
+            }
+            let error = Arc::new(error);
+            return Err(if is_undone { Failed::Undone(error) } else { Failed::Unknown(error) });
+        }
+        let before = active.end;
+        active.end += lines.len() as u64;
+        if matches!(self.config.durability, Durability::Memory | Durability::Buffered) {
+            return Ok(());
+        }
+        match active.file.sync() {
+            Ok(()) => {
+                active.synced = active.end;
+                Ok(())
+            }
+            Err(error) => {
+                // What the operating system still has of it may be gone, whatever a second sync says.
+                active.end = before;
+                let _ = active.file.truncate(before);
+                self.events.push(Event::SyncFailed(error.to_string()));
+                self.seal(false);
+                Err(Failed::Unsynced(Arc::new(error)))
+            }
+        }
+    }
+
+    /// Records a failed write. Returns whether the segment is not to be written any more.
+    fn failed(&mut self, error: &io::Error) -> bool {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                self.events.push(Event::Full);
+                // Room for what is needed to close the segment.
+                let _ = self.medium.remove(RESERVE);
+                self.is_full = Some(Arc::new(io::Error::from(error.kind())));
+                true
+            }
+            kind => {
+                self.events.push(Event::WriteFailed(error.to_string()));
+                kind == io::ErrorKind::FileTooLarge
+            }
+        }
+    }
+
+    /// Leaves the active segment if it is full, too old, or gone.
+    fn roll(&mut self, more: u64, now: Instant) {
+        let Some(active) = &self.active else { return };
+        if active.file.is_removed().unwrap_or(false) {
+            self.events.push(Event::Deleted(segment_name(active.first)));
+            self.active = None;
+            return;
+        }
+        let is_old =
+            self.config.segment_age.is_some_and(|age| now.saturating_duration_since(active.born) >= age);
+        if active.end > 0 && (active.end + more > self.config.segment_bytes || is_old) {
+            self.seal(true);
+        }
+    }
+
+    /// Ends the active segment: nothing is appended to it again.
+    fn seal(&mut self, is_sound: bool) {
+        let Some(active) = self.active.take() else { return };
+        if active.end > active.synced
+            && let Err(error) = active.file.sync()
+        {
+            self.events.push(Event::SyncFailed(error.to_string()));
+        }
+        let segment = Segment { first: active.first, end: active.end };
+        if active.end == 0 {
+            // Its name is free for the segment that begins with the same number.
+            let _ = self.medium.remove(&segment.name());
+            return;
+        }
+        self.sealed.push(segment);
+        if is_sound {
+            self.events.push(Event::Sealed(segment));
+        }
+    }
+
+    /// Begins the segment of the first of the `lines`.
+    fn begin_segment(&mut self, now: Instant, lines: &[u8]) -> io::Result<()> {
+        let first = lines.split(|byte| *byte == b'\n').next().and_then(line::parse);
+        let first = first.map_or(self.next, |parsed| parsed.number);
+        let name = segment_name(first);
+        let file = match self.medium.create(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // An empty one, of an attempt that failed: a segment with records has an earlier name.
+                let file = self.medium.open(&name, true)?;
+                file.truncate(0)?;
+                file
+            }
+            created => created?,
+        };
+        self.medium.sync_names()?;
+        self.active = Some(Active { file, first, end: 0, synced: 0, born: now });
+        // Retention parses nothing.
+        let most = usize::try_from(self.config.segments).unwrap_or(usize::MAX).max(2);
+        while self.sealed.len() + 1 > most {
+            let oldest = self.sealed.remove(0);
+            match self.medium.remove(&oldest.name()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    self.events.push(Event::RetentionFailed(error.to_string()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the file that is removed when the disk is full.
+    fn make_reserve(&self) -> io::Result<()> {
+        let bytes = self.config.reserve;
+        if bytes == 0 || self.medium.is_memory() {
+            return Ok(());
+        }
+        if let Ok(file) = self.medium.open(RESERVE, false)
+            && file.size()? >= bytes
+        {
+            return Ok(());
+        }
+        let _ = self.medium.remove(RESERVE);
+        let made = || -> io::Result<()> {
+            let file = self.medium.create(RESERVE)?;
+            let zeros = vec![0; 256 * 1024];
+            let mut left = bytes;
+            while left > 0 {
+                let some = usize::try_from(left).unwrap_or(usize::MAX).min(zeros.len());
+                append_all(&*file, &zeros[..some])?;
+                left -= some as u64;
+            }
+            file.sync()
+        };
+        made().inspect_err(|_| {
+            let _ = self.medium.remove(RESERVE);
+        })
+    }
+}

@@ -1,0 +1,10 @@
+//! The journal by its public interface, on real files.
+
+mod common;
+
+mod appending;
+mod bad_input;
+mod plain;
+mod reading;
+mod recovering;
+mod rotating;

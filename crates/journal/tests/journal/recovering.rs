@@ -1,0 +1,192 @@
+//! What a crash or a disk has left.
+
+use std::fs;
+use std::path::Path;
+
+use watchkeeper_journal::{Durability, GapCause, Journal, JournalConfig, ReadFrom, Recovery};
+
+use crate::common::*;
+
+/// A closed journal with the records 0 to 9.
+async fn ten(path: &Path) -> Vec<u8> {
+    let journal = open(path).await;
+    append_all(&journal, 0..10).await;
+    journal.close().await.unwrap();
+    fs::read(&segments(path)[0]).unwrap()
+}
+
+async fn recovered(path: &Path) -> (Journal, Recovery) {
+    let journal = open(path).await;
+    let recovery = journal.recovery().clone();
+    (journal, recovery)
+}
+
+#[tokio::test]
+async fn each_truncation_is_a_torn_tail_that_is_cut() {
+    let directory = directory();
+    let whole = ten(directory.path()).await;
+    let file = segments(directory.path()).remove(0);
+    let ends: Vec<usize> =
+        (0..whole.len()).filter(|place| whole[*place] == b'\n').map(|place| place + 1).collect();
+    for length in 0..=whole.len() {
+        fs::write(&file, &whole[..length]).unwrap();
+        let (journal, recovery) = recovered(directory.path()).await;
+        let records = ends.iter().filter(|end| **end <= length).count();
+        let end = if records == 0 { 0 } else { ends[records - 1] };
+        assert_eq!(recovery.torn_bytes, (length - end) as u64, "cut to {length}");
+        assert_eq!((recovery.records, recovery.damage.len()), (records as u64, 0));
+        // The next record is not glued to what is left.
+        journal.append(entry(77)).await.unwrap();
+        let mut expected: Vec<u64> = (0..records as u64).collect();
+        expected.push(77);
+        assert_eq!(numbers(&journal).await, expected);
+        journal.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_flipped_bit_costs_one_record_and_its_bytes_are_kept() {
+    let directory = directory();
+    let whole = ten(directory.path()).await;
+    let file = segments(directory.path()).remove(0);
+    let line = whole.len() / 10;
+    for place in (3 * line..4 * line - 1).step_by(3) {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0x10;
+        fs::write(&file, &bytes).unwrap();
+        let (journal, recovery) = recovered(directory.path()).await;
+        let damage = &recovery.damage[0];
+        assert_eq!((damage.offset, damage.bytes, damage.records), (3 * line as u64, line as u64, 1));
+        assert_eq!((recovery.damage.len(), recovery.torn_bytes, recovery.records), (1, 0, 9));
+        let items = read(&journal, ReadFrom::Oldest).await;
+        let gap = items[3].as_ref().unwrap_err();
+        assert_eq!((gap.first, gap.last), (3, 3));
+        assert!(matches!(&gap.cause, GapCause::Damaged { offset, .. } if *offset == damage.offset));
+        assert_eq!(items[4], Ok(4));
+        assert_eq!(journal.append(entry(10)).await.unwrap().number, 10);
+        journal.close().await.unwrap();
+        assert_eq!(fs::read(&file).unwrap()[..whole.len()], bytes, "a segment is never rewritten");
+        let name = format!("{:020}-{:020}", 0, 3 * line);
+        let kept = directory.path().join("quarantine").join(name);
+        assert_eq!(fs::read(&kept).unwrap(), bytes[3 * line..4 * line]);
+        fs::remove_file(kept).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nul_bytes_and_other_encodings_are_damage() {
+    let directory = directory();
+    let whole = ten(directory.path()).await;
+    let file = segments(directory.path()).remove(0);
+    for junk in [vec![0; 5_000], b"\xff\xfe\n".to_vec(), b"\n\n\r\n".to_vec(), vec![b'x'; 3_000_000]] {
+        let half = whole.len() / 2;
+        let bytes = [&whole[..half], &junk[..], b"\n", &whole[half..], &junk[..]].concat();
+        fs::write(&file, &bytes).unwrap();
+        let (journal, recovery) = recovered(directory.path()).await;
+        assert_eq!(recovery.damage[0].bytes, junk.len() as u64 + 1);
+        assert_eq!((recovery.damage[0].records, recovery.torn_bytes), (0, junk.len() as u64));
+        assert_eq!(numbers(&journal).await, (0..10).collect::<Vec<_>>());
+        journal.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_batch_without_its_commit_mark_is_cut() {
+    let directory = directory();
+    let journal = open(directory.path()).await;
+    append_all(&journal, 0..2).await;
+    journal.append_batch((2..6).map(entry).collect()).await.unwrap();
+    journal.close().await.unwrap();
+    let file = segments(directory.path()).remove(0);
+    let whole = fs::read(&file).unwrap();
+    let ends: Vec<usize> =
+        (0..whole.len()).filter(|place| whole[*place] == b'\n').map(|place| place + 1).collect();
+    for length in ends[1]..whole.len() {
+        fs::write(&file, &whole[..length]).unwrap();
+        let (journal, recovery) = recovered(directory.path()).await;
+        let whole_lines = ends.iter().filter(|end| **end <= length).count() as u64;
+        assert_eq!(recovery.uncommitted, whole_lines - 2, "cut to {length}");
+        assert_eq!(numbers(&journal).await, [0, 1]);
+        assert_eq!(journal.append(entry(2)).await.unwrap().number, 2);
+        journal.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_batch_with_a_hole_in_the_last_group_was_never_committed() {
+    let directory = directory();
+    let journal = open(directory.path()).await;
+    journal.append_batch((0..3).map(entry).collect()).await.unwrap();
+    journal.append(entry(3)).await.unwrap();
+    journal.close().await.unwrap();
+    let file = segments(directory.path()).remove(0);
+    let mut bytes = fs::read(&file).unwrap();
+    let second = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    bytes[second..second + 10].fill(0);
+    fs::write(&file, bytes).unwrap();
+    for _ in 0..2 {
+        let journal = open(directory.path()).await;
+        let items = read(&journal, ReadFrom::Number(0)).await;
+        assert_eq!(items[0].as_ref().unwrap_err().count(), 3);
+        assert_eq!(items[1..], [Ok(3)]);
+        journal.close().await.unwrap();
+    }
+    assert_eq!(fs::read_dir(directory.path().join("quarantine")).unwrap().count(), 3);
+}
+
+#[tokio::test]
+async fn a_missing_segment_is_one_exact_gap() {
+    let directory = directory();
+    let journal = Journal::open(directory.path(), small_segments()).await.unwrap();
+    for n in 0..20 {
+        journal.append(long_entry(n)).await.unwrap();
+    }
+    journal.close().await.unwrap();
+    let files = segments(directory.path());
+    let first = |place: usize| files[place].file_stem().unwrap().to_str().unwrap().parse::<u64>().unwrap();
+    fs::remove_file(&files[2]).unwrap();
+    let (journal, recovery) = recovered(directory.path()).await;
+    assert_eq!((recovery.gaps[0].first, recovery.gaps[0].last), (first(2), first(3) - 1));
+    let items = read(&journal, ReadFrom::Oldest).await;
+    let gaps: Vec<_> = items.iter().filter_map(|item| item.as_ref().err()).collect();
+    assert_eq!((gaps.len(), gaps[0].first, gaps[0].last), (1, first(2), first(3) - 1));
+    assert_eq!(gaps[0].cause, GapCause::Missing);
+    assert_eq!(items.iter().filter(|item| item.is_ok()).count() as u64, 20 - gaps[0].count());
+}
+
+#[tokio::test]
+async fn a_copy_of_a_running_journal_is_a_valid_journal() {
+    let directory = directory();
+    let journal = Journal::open(
+        directory.path(),
+        JournalConfig { durability: Durability::Buffered, ..small_segments() },
+    )
+    .await
+    .unwrap();
+    let writing = {
+        let journal = journal.clone();
+        tokio::spawn(async move {
+            for n in 0..2_000 {
+                journal.append(entry(n)).await.unwrap();
+            }
+        })
+    };
+    let mut copied = Vec::new();
+    for round in 0..20 {
+        let copy = directory.path().join(format!("copies/{round}"));
+        fs::create_dir_all(&copy).unwrap();
+        fs::copy(directory.path().join("journal.json"), copy.join("journal.json")).unwrap();
+        for file in segments(directory.path()) {
+            // Retention may remove it first.
+            let _ = fs::copy(&file, copy.join(file.file_name().unwrap()));
+        }
+        let other = open(&copy).await;
+        assert!(other.recovery().damage.is_empty());
+        let found: Vec<u64> = read(&other, ReadFrom::Oldest).await.into_iter().flatten().collect();
+        assert!(found.is_sorted() && found.windows(2).all(|pair| pair[0] < pair[1]));
+        copied.push(found.len());
+        tokio::task::yield_now().await;
+    }
+    writing.await.unwrap();
+    assert!(copied.iter().any(|count| *count > 0), "{copied:?}");
+}

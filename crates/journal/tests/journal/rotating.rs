@@ -1,0 +1,105 @@
+//! Segments, retention and the reserve.
+
+use std::fs;
+use std::time::Duration;
+
+use tokio::time::advance;
+use watchkeeper_journal::{Durability, GapCause, Journal, JournalConfig, JournalProblemKind, ReadFrom};
+
+use crate::common::*;
+
+#[tokio::test]
+async fn retention_keeps_the_newest_segments_and_reports_the_gap() {
+    let directory = directory();
+    let config = JournalConfig { segments: 3, ..small_segments() };
+    let journal = Journal::open(directory.path(), config).await.unwrap();
+    let beginning = journal.cursor();
+    for n in 0..30 {
+        journal.append(long_entry(n)).await.unwrap();
+    }
+    let kept = segments(directory.path());
+    assert_eq!(kept.len(), 3);
+    let oldest = journal.oldest().seq();
+    assert_eq!(kept[0].file_name().unwrap().to_str().unwrap(), format!("{oldest:020}.jsonl"));
+    let items = read(&journal, ReadFrom::Cursor(beginning)).await;
+    let gap = items[0].as_ref().unwrap_err();
+    assert_eq!((gap.first, gap.last, &gap.cause), (0, oldest - 1, &GapCause::Retired));
+    assert_eq!(gap.count(), oldest);
+    let rest: Vec<u64> = items[1..].iter().map(|item| *item.as_ref().unwrap()).collect();
+    assert_eq!(rest, (oldest..30).collect::<Vec<_>>());
+    assert_eq!(numbers(&journal).await, rest);
+}
+
+#[tokio::test]
+async fn records_are_never_split_and_a_large_one_has_its_own_segment() {
+    let directory = directory();
+    let journal = Journal::open(directory.path(), small_segments()).await.unwrap();
+    journal.append(entry(0)).await.unwrap();
+    let large = serde_json::json!({ "n": 1, "text": "y".repeat(10_000) });
+    journal.append(watchkeeper_journal::Entry::new(&large).unwrap()).await.unwrap();
+    journal.append(entry(2)).await.unwrap();
+    journal.append_batch((3..20).map(long_entry).collect()).await.unwrap();
+    let files = segments(directory.path());
+    assert_eq!(files.len(), 4);
+    for file in files {
+        let text = fs::read_to_string(file).unwrap();
+        assert!(
+            text.ends_with('\n') && text.lines().all(|line| line.starts_with('{') && line.ends_with('}'))
+        );
+    }
+    assert_eq!(numbers(&journal).await, (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_ends_by_age() {
+    let directory = directory();
+    let config = JournalConfig { segment_age: Some(Duration::from_secs(3_600)), ..config() };
+    let journal = Journal::open(directory.path(), config).await.unwrap();
+    append_all(&journal, 0..3).await;
+    assert_eq!(segments(directory.path()).len(), 1);
+    advance(Duration::from_secs(3_601)).await;
+    append_all(&journal, 3..5).await;
+    assert_eq!(segments(directory.path()).len(), 2);
+    assert_eq!(numbers(&journal).await, [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_deleted_file_is_noticed_and_a_new_segment_is_begun() {
+    for durability in [Durability::Buffered, Durability::Group, Durability::Always] {
+        let directory = directory();
+        let journal =
+            Journal::open(directory.path(), JournalConfig { durability, ..config() }).await.unwrap();
+        append_all(&journal, 0..3).await;
+        fs::remove_file(&segments(directory.path())[0]).unwrap();
+        assert_eq!(journal.append(entry(3)).await.unwrap().number, 3);
+        let health = journal.health();
+        assert_eq!(health.last_problem.unwrap().kind, JournalProblemKind::Deleted);
+        assert_eq!(health.problem, None, "what came after it is written");
+        assert_eq!(segments(directory.path()).len(), 1);
+        let items = read(&journal, ReadFrom::Number(0)).await;
+        assert_eq!(items[0].as_ref().unwrap_err().count(), 3);
+        assert_eq!(items[1], Ok(3));
+        journal.close().await.unwrap();
+        assert_eq!(numbers(&open(directory.path()).await).await, [3]);
+    }
+}
+
+#[tokio::test]
+async fn the_directory_may_hold_everything_else_that_can_be_made_again() {
+    let directory = directory();
+    let journal =
+        Journal::open(directory.path(), JournalConfig { reserve: 100_000, ..config() }).await.unwrap();
+    append_all(&journal, 0..3).await;
+    journal.close().await.unwrap();
+    assert_eq!(fs::metadata(directory.path().join("reserve")).unwrap().len(), 100_000);
+    // All but the segments and the identity.
+    for derived in ["reserve", "lock"] {
+        fs::remove_file(directory.path().join(derived)).unwrap();
+        let journal = open(directory.path()).await;
+        assert_eq!(numbers(&journal).await, [0, 1, 2], "without {derived}");
+        journal.close().await.unwrap();
+    }
+    let left: Vec<_> =
+        fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 3, "nothing else is kept: {left:?}");
+}
