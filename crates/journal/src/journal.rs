@@ -21,9 +21,10 @@ use crate::error::{AppendError, JournalError};
 use crate::health::{JournalHealth, JournalProblem, JournalProblemKind};
 use crate::line::MAX_BATCH;
 use crate::medium::{Directory, Medium, Memory};
-use crate::reader::{JournalReader, ReadFrom, Scan};
+use crate::reader::{JournalReader, ReadFrom, Scan, ScanSource};
 use crate::recovery::{self, Opened, Recovery};
 use crate::segment::{Frontier, Segment};
+use crate::view::JournalView;
 use crate::writer::{Event, GROUP, Request, Writer, Written};
 
 /// The most bytes of appends that wait for the thread. Further ones wait for room.
@@ -313,6 +314,18 @@ impl Journal {
         let number = from.number(shared.identity, &frontier)?;
         let scan = Scan::new(Arc::clone(&shared.medium), shared.identity, frontier, number);
         Ok(JournalReader::new(scan, frontiers, shared.medium.is_memory()))
+    }
+
+    /// What is readable now, for blocking readers and a [`Replay`](crate::run::Replay).
+    #[must_use]
+    pub fn view(&self) -> JournalView {
+        let ScanSource { medium, identity, frontier } = self.scan_source();
+        JournalView { medium, identity, frontier }
+    }
+
+    pub(crate) fn scan_source(&self) -> ScanSource {
+        let Shared { medium, identity, frontier, .. } = &*self.shared;
+        ScanSource { medium: Arc::clone(medium), identity: *identity, frontier: frontier.borrow().clone() }
     }
 
     /// The position of the next record.

@@ -10,7 +10,10 @@ mod line;
 pub mod medium;
 mod reader;
 mod recovery;
+pub mod run;
 mod segment;
+#[cfg(feature = "pipeline")]
+mod upstream;
 mod view;
 mod writer;
 

@@ -222,6 +222,44 @@ impl fmt::Display for Gap {
     }
 }
 
+/// How many of the last records are searched for one that is not damaged.
+const LAST: u64 = 1_000;
+
+/// A journal as far as it may be read.
+#[derive(Clone)]
+pub(crate) struct ScanSource {
+    pub(crate) medium: Arc<dyn Medium>,
+    pub(crate) identity: Cursor,
+    pub(crate) frontier: Frontier,
+}
+
+impl ScanSource {
+    pub(crate) fn scan(&self, from: u64) -> Scan {
+        Scan::new(Arc::clone(&self.medium), self.identity, self.frontier.clone(), from)
+    }
+
+    /// The first record from this number on.
+    pub(crate) fn first_record(&self, from: u64) -> Result<Option<Record>, ReadError> {
+        let mut scan = self.scan(from);
+        while let Some(item) = scan.next()? {
+            if let ReadItem::Record(record) = item {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The last record.
+    pub(crate) fn last_record(&self) -> Result<Option<Record>, ReadError> {
+        let mut scan = self.scan(self.frontier.next.saturating_sub(LAST).max(self.frontier.oldest()));
+        let mut last = None;
+        while let Some(item) = scan.next()? {
+            last = item.record().or(last);
+        }
+        Ok(last)
+    }
+}
+
 /// Reads up to a frontier, and blocks.
 pub(crate) struct Scan {
     medium: Arc<dyn Medium>,

@@ -8,7 +8,7 @@ use watchkeeper::subscription::{Cursor, CursorError};
 use crate::error::{JournalError, ReadError};
 use crate::journal::position;
 use crate::medium::{Directory, Medium};
-use crate::reader::{ReadFrom, ReadItem, Scan};
+use crate::reader::{ReadFrom, ReadItem, Scan, ScanSource};
 use crate::recovery::read_identity;
 use crate::segment::{Frontier, Segment, first_of, last_number, segment_name};
 
@@ -18,7 +18,7 @@ use crate::segment::{Frontier, Segment, first_of, last_number, segment_name};
 #[derive(Clone, Debug)]
 pub struct JournalView {
     pub(crate) medium: Arc<dyn Medium>,
-    identity: Cursor,
+    pub(crate) identity: Cursor,
     pub(crate) frontier: Frontier,
 }
 
@@ -112,8 +112,12 @@ impl JournalView {
             ReadFrom::Number(number) => number,
             other => other.number(self.identity, &self.frontier)?,
         };
-        let scan = Scan::new(Arc::clone(&self.medium), self.identity, self.frontier.clone(), number);
-        Ok(ViewReader { scan })
+        Ok(ViewReader { scan: self.scan_source().scan(number) })
+    }
+
+    pub(crate) fn scan_source(&self) -> ScanSource {
+        let (medium, identity, frontier) = (Arc::clone(&self.medium), self.identity, self.frontier.clone());
+        ScanSource { medium, identity, frontier }
     }
 }
 

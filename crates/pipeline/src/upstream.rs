@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use watchkeeper::ObservationBatch;
 use watchkeeper::report::{debug_as_text, one_line};
-use watchkeeper::subscription::CursorError;
+use watchkeeper::subscription::{Cursor, CursorError};
 use watchkeeper::{ObservationHandle, Observer};
 
 use crate::item::Item;
@@ -20,7 +20,7 @@ use crate::link::{Link, NotThere};
 use crate::position::UpstreamPosition;
 use crate::stage::caught::discard;
 
-use readers::{Linked, Mapped, Streamed, Subscribed};
+use readers::{Linked, Logged, Mapped, Streamed, Subscribed};
 
 /// Ready with a reader that begins at the position.
 pub(crate) type Opening<'a, T> =
@@ -171,6 +171,35 @@ impl<T: Send + Sync + 'static> Upstream<T> {
         Self::streamed(name, move |committed| {
             Ok(Box::pin(from(committed)) as Pin<Box<dyn Stream<Item = T> + Send>>)
         })
+    }
+
+    /// The items of a log whose positions are cursors, such as a journal. `from` gets the position after what is committed,
+    /// and returns a stream of what comes after it, each item with the position after it: one number for each event, and
+    /// for a gap as many as it has. Without a committed position it gets `None`.
+    ///
+    /// A cursor that `from` refuses ends the stage's start with its error.
+    pub fn log<S, F>(name: impl Into<Arc<str>>, mut from: F) -> Self
+    where
+        S: Stream<Item = (Item<T>, Cursor)> + Send + 'static,
+        F: FnMut(Option<Cursor>) -> Result<S, CursorError> + Send + 'static,
+    {
+        Self {
+            name: name.into(),
+            open: Box::new(move |_, position| {
+                let cursor = match position {
+                    None => Ok(None),
+                    Some(UpstreamPosition::Batch { cursor, done: 0 }) => Ok(Some(cursor)),
+                    Some(_) => Err(UpstreamErrorKind::OtherKind),
+                };
+                let opened = cursor.and_then(|cursor| {
+                    let stream = from(cursor).map_err(UpstreamErrorKind::Cursor)?;
+                    Ok(Logged::new(Box::pin(stream), cursor))
+                });
+                Box::pin(async move { Ok(Box::new(opened?) as Box<dyn Reader<T>>) })
+            }),
+            wanted: None,
+            head: None,
+        }
     }
 
     fn streamed<F>(name: impl Into<Arc<str>>, mut begin: F) -> Self
@@ -327,6 +356,8 @@ pub(crate) struct Chunk<T> {
     pub(crate) done: usize,
     /// The position after the last item.
     pub(crate) end: UpstreamPosition,
+    /// Each item has a number of its own in the upstream.
+    pub(crate) is_numbered: bool,
 }
 
 pub(crate) enum Items<T> {
@@ -374,6 +405,12 @@ impl<T> Items<T> {
 impl<T> Chunk<T> {
     /// The position before item `index`.
     pub(crate) fn position(&self, index: usize) -> UpstreamPosition {
-        if index >= self.items.len() { self.end } else { self.start.after(index as u64) }
+        match self.start {
+            _ if index >= self.items.len() => self.end,
+            UpstreamPosition::Batch { cursor, .. } if self.is_numbered => {
+                UpstreamPosition::Batch { cursor: cursor.at(cursor.seq() + index as u64), done: 0 }
+            }
+            start => start.after(index as u64),
+        }
     }
 }

@@ -8,3 +8,4 @@ mod plain;
 mod reading;
 mod recovering;
 mod rotating;
+mod run;

@@ -47,18 +47,32 @@ impl<E: Send + Sync + 'static> Reader<E> for Subscribed<E> {
         let before = self.subscription.cursor();
         if let Some(generation) = self.rebuilt.take() {
             let items = Items::Mark(Item::Rebuilt { generation });
-            return Poll::Ready(Some(Chunk { items, start: batch(before), done: 0, end: batch(before) }));
+            return Poll::Ready(Some(Chunk {
+                items,
+                start: batch(before),
+                done: 0,
+                end: batch(before),
+                is_numbered: false,
+            }));
         }
         let next = ready!(Pin::new(&mut self.subscription).poll_next(context));
         let resumed = self.resumed.take();
         let after = self.subscription.cursor();
-        let mark =
-            |item| Chunk { items: Items::Mark(item), start: batch(before), done: 0, end: batch(after) };
+        let mark = |item| {
+            let items = Items::Mark(item);
+            Chunk { items, start: batch(before), done: 0, end: batch(after), is_numbered: false }
+        };
         Poll::Ready(match next {
             Some(Ok(read)) => {
                 let start = after.at(read.seq);
                 let done = done(resumed, start, read.events.len());
-                Some(Chunk { items: Items::Batch(read), start: batch(start), done, end: batch(after) })
+                Some(Chunk {
+                    items: Items::Batch(read),
+                    start: batch(start),
+                    done,
+                    end: batch(after),
+                    is_numbered: false,
+                })
             }
             Some(Err(RecvError::Lagged { missed, .. })) => Some(mark(Item::Lagged { missed })),
             Some(Err(RecvError::Rebuilt { generation })) if resumed.is_some_and(|(_, done)| done > 0) => {
@@ -98,7 +112,13 @@ impl<O: Send + Sync + 'static> Reader<O> for Linked<O> {
         let done = done(self.resumed.take(), self.next, read.events.len());
         let start = batch(self.next);
         self.next = self.next.at(read.seq + 1);
-        Poll::Ready(Some(Chunk { items: Items::Batch(read), start, done, end: batch(self.next) }))
+        Poll::Ready(Some(Chunk {
+            items: Items::Batch(read),
+            start,
+            done,
+            end: batch(self.next),
+            is_numbered: false,
+        }))
     }
 
     fn start(&self) -> u64 {
@@ -153,11 +173,83 @@ impl<T: Send + Sync + 'static> Reader<T> for Streamed<T> {
         let start = UpstreamPosition::Count(self.count);
         self.count += items.0.len() as u64;
         let end = UpstreamPosition::Count(self.count);
-        Poll::Ready(Some(Chunk { items: Items::Owned(items), start, done: 0, end }))
+        Poll::Ready(Some(Chunk { items: Items::Owned(items), start, done: 0, end, is_numbered: false }))
     }
 
     fn start(&self) -> u64 {
         self.count
+    }
+}
+
+/// A log whose items come with cursors.
+pub(super) struct Logged<T> {
+    stream: Pin<Box<dyn Stream<Item = (Item<T>, Cursor)> + Send>>,
+    /// The position after the last item; `None` before the first one.
+    next: Option<Cursor>,
+    /// What was read already: kept if the stream panics.
+    piece: OwnedItems<T>,
+    /// The item that does not go with those before it.
+    held: Option<(Item<T>, Cursor)>,
+    is_over: bool,
+}
+
+impl<T> Logged<T> {
+    pub(super) fn new(
+        stream: Pin<Box<dyn Stream<Item = (Item<T>, Cursor)> + Send>>,
+        next: Option<Cursor>,
+    ) -> Self {
+        Self { stream, next, piece: OwnedItems(Vec::new()), held: None, is_over: false }
+    }
+}
+
+impl<T: Send + Sync + 'static> Reader<T> for Logged<T> {
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Chunk<T>>> {
+        while self.held.is_none() && !self.is_over && self.piece.0.len() < PIECE {
+            match self.stream.as_mut().poll_next(context) {
+                Poll::Ready(Some((Item::Event(event), after)))
+                    if self.piece.0.is_empty()
+                        || self.next.is_some_and(|next| next.at(next.seq() + 1) == after) =>
+                {
+                    self.piece.0.push(event);
+                    self.next = Some(after);
+                }
+                Poll::Ready(Some(other)) => self.held = Some(other),
+                Poll::Ready(None) => self.is_over = true,
+                Poll::Pending if self.piece.0.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        let (items, end) = match (self.piece.0.is_empty(), self.next) {
+            (false, Some(end)) => (Items::Owned(OwnedItems(std::mem::take(&mut self.piece.0))), end),
+            _ => match self.held.take() {
+                Some((Item::Event(event), after)) => {
+                    self.next = Some(after);
+                    (Items::Owned(OwnedItems(vec![event])), after)
+                }
+                Some((Item::Lagged { missed }, after)) => {
+                    let start = self
+                        .next
+                        .replace(after)
+                        .unwrap_or_else(|| after.at(after.seq().saturating_sub(missed)));
+                    let items = Items::Mark(Item::Lagged { missed });
+                    let (start, end) = (batch(start), batch(after));
+                    return Poll::Ready(Some(Chunk { items, start, done: 0, end, is_numbered: true }));
+                }
+                Some((Item::Rebuilt { generation }, after)) => {
+                    let start = self.next.replace(after).unwrap_or(after);
+                    let items = Items::Mark(Item::Rebuilt { generation });
+                    let (start, end) = (batch(start), batch(after));
+                    return Poll::Ready(Some(Chunk { items, start, done: 0, end, is_numbered: true }));
+                }
+                None => return Poll::Ready(None),
+            },
+        };
+        let start = batch(end.at(end.seq().saturating_sub(items.len() as u64)));
+        Poll::Ready(Some(Chunk { items, start, done: 0, end: batch(end), is_numbered: true }))
+    }
+
+    fn start(&self) -> u64 {
+        self.next.map_or(0, |next| next.seq())
     }
 }
 
@@ -200,8 +292,8 @@ impl<T: Send + Sync + 'static, U: Send + Sync + 'static> Reader<U> for Mapped<T,
         }));
         match mapped {
             Ok(items) => {
-                let Chunk { start, done, end, .. } = chunk;
-                Poll::Ready(Some(Chunk { items, start, done, end }))
+                let Chunk { start, done, end, is_numbered, .. } = chunk;
+                Poll::Ready(Some(Chunk { items, start, done, end, is_numbered }))
             }
             Err(panic) => {
                 self.chunk = Some(chunk);

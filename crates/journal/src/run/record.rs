@@ -1,0 +1,244 @@
+//! The records of a run, as they are in the journal.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use watchkeeper::ObservationFailureStage as Stage;
+use watchkeeper::runtime::{Cause, State, StopReason};
+use watchkeeper::subscription::{Cursor, Resume};
+
+use super::RunError;
+use crate::reader::Record;
+
+/// One record.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RunRecord {
+    pub(super) kind: Kind,
+    pub(super) at: i64,
+    pub(super) time: Time,
+    pub(super) number: u64,
+    pub(super) cursor: Text<Cursor>,
+    pub(super) cycle: u64,
+    pub(super) event_count: u64,
+    pub(super) state: RunState,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) paused: bool,
+    /// Also if the set of another cycle is the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sources: Option<Arc<[Arc<str>]>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) success: Option<Success>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) failure: Option<Failure>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) run: Option<Settings>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) lost: Option<Lost>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    Start,
+    Success,
+    Failure,
+    Sources,
+    Transition,
+    Stop,
+    Lost,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Success {
+    pub(super) cycle: u64,
+    pub(super) generation: u64,
+    pub(super) took_ns: u64,
+    pub(super) is_polled: bool,
+    /// If the success was published before the record: when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) at: Option<i64>,
+    pub(super) value: Value,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) events: Vec<Value>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Failure {
+    pub(super) cycle: u64,
+    pub(super) took_ns: u64,
+    pub(super) stage: RunStage,
+    pub(super) cause: RunCause,
+    pub(super) message: String,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) rebuild: bool,
+}
+
+/// What a feed needs to know of the observation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Settings {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    pub(super) interval_ns: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) stale_after_ns: Option<u64>,
+    pub(super) history_limit: usize,
+}
+
+/// What is missing before a record.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Lost {
+    pub(super) publications: u64,
+    pub(super) batches: u64,
+    pub(super) events: u64,
+    pub(super) why: String,
+}
+
+/// [`State`] as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RunState {
+    Starting,
+    Refreshing,
+    Polling,
+    Idle,
+    Failed { stage: RunStage, consecutive: u64, rebuild: bool },
+    Stopped { reason: RunStopReason },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RunStage {
+    SourceRefresh,
+    Init,
+    Poll,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RunCause {
+    Error,
+    TimedOut,
+    Panicked,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RunStopReason {
+    Requested,
+    Dropped,
+    StartFailed,
+    Shutdown,
+    Died,
+}
+
+macro_rules! same_names {
+    ($own:ident, $other:ident, $($name:ident),+; $rest:ident) => {
+        impl From<$other> for $own {
+            fn from(other: $other) -> Self {
+                #[allow(unreachable_patterns, reason = "not all of them can get further variants")]
+                match other {
+                    $($other::$name => Self::$name,)+
+                    _ => Self::$rest,
+                }
+            }
+        }
+
+        impl From<$own> for $other {
+            fn from(own: $own) -> Self {
+                match own {
+                    $($own::$name => Self::$name,)+
+                }
+            }
+        }
+    };
+}
+
+same_names!(RunStage, Stage, SourceRefresh, Init, Poll; Poll);
+same_names!(RunCause, Cause, Error, TimedOut, Panicked; Error);
+same_names!(RunStopReason, StopReason, Requested, Dropped, StartFailed, Shutdown, Died; Died);
+
+impl From<State> for RunState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Starting => Self::Starting,
+            State::Refreshing => Self::Refreshing,
+            State::Polling => Self::Polling,
+            State::Idle => Self::Idle,
+            State::Failed { stage, consecutive, rebuild } => {
+                Self::Failed { stage: stage.into(), consecutive, rebuild }
+            }
+            State::Stopped { reason } => Self::Stopped { reason: reason.into() },
+        }
+    }
+}
+
+impl From<RunState> for State {
+    fn from(state: RunState) -> Self {
+        match state {
+            RunState::Starting => Self::Starting,
+            RunState::Refreshing => Self::Refreshing,
+            RunState::Polling => Self::Polling,
+            RunState::Idle => Self::Idle,
+            RunState::Failed { stage, consecutive, rebuild } => {
+                Self::Failed { stage: stage.into(), consecutive, rebuild }
+            }
+            RunState::Stopped { reason } => Self::Stopped { reason: reason.into() },
+        }
+    }
+}
+
+/// A value as the text of its `Display`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Text<T>(pub(super) T);
+
+impl<T: std::fmt::Display> Serialize for Text<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de, T: std::str::FromStr<Err: std::fmt::Display>> Deserialize<'de> for Text<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A wall time, RFC 3339 with nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Time(pub(super) SystemTime);
+
+impl Serialize for Time {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // The format has four digits for the year, from 1970 on.
+        let latest = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+        let time = self.0.clamp(SystemTime::UNIX_EPOCH, latest);
+        serializer.collect_str(&humantime::format_rfc3339_nanos(time))
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_rfc3339(&text).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+impl RunRecord {
+    pub(super) fn read(record: &Record) -> Result<Self, RunError> {
+        record.parse().map_err(|error| RunError::Record {
+            number: record.number(),
+            problem: watchkeeper::report::one_line(&error.to_string(), 200),
+        })
+    }
+
+    pub(super) fn resume(&self) -> Option<Resume> {
+        Some(Resume { cursor: self.cursor.0, cycle: self.cycle, event_count: self.event_count })
+    }
+}

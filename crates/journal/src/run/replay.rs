@@ -1,0 +1,308 @@
+//! Publishing a recorded run in a feed.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use watchkeeper::feed::{Feed, FeedError, FeedFailure, FeedLoss, FeedStart, FeedSuccess};
+use watchkeeper::report::debug_as_text;
+use watchkeeper::runtime::State;
+use watchkeeper::{ObservationConfig, ObservationHandle, ObservationRuntimeError, Observer};
+
+use super::RunError;
+use super::format::{RunClock, RunFormat};
+use super::record::{Kind, RunRecord, Settings};
+use super::subscription::{first_where, of_instance};
+use crate::reader::{ReadFrom, ReadItem};
+use crate::view::{JournalView, ViewReader};
+
+/// A recorded run as a feed: its handle, subscriptions and waits are those of a runtime.
+///
+/// Nothing is published before the first [`step`](Self::step) or [`play`](Self::play): make waits before it. The feed's
+/// clock is that of the record: windows end by the time of the records, at any speed of reading, and a wait has the
+/// verdict that it had in the run.
+///
+/// The runs of several processes that resumed each other are one run; the time between two of them is that of the wall
+/// clock. If the last process did not resume the one before, the replay has its records alone.
+pub struct Replay<O: Observer, F> {
+    feed: Feed<O>,
+    format: Arc<F>,
+    clock: RunClock,
+    /// The number and the wall time of the last record, by which gaps and the begin of another process are found.
+    number: Option<u64>,
+    started: std::time::SystemTime,
+    reader: ViewReader,
+    next: Option<(u64, RunRecord)>,
+}
+
+/// Why a replay does not continue.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// The run cannot be read.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Nothing is recorded.
+    #[error("nothing is recorded in {place}: record a run first, or give the directory of another one")]
+    Empty {
+        /// The directory.
+        place: String,
+    },
+    /// The feed cannot be made.
+    #[error("the recorded settings cannot be used: {0}")]
+    Settings(ObservationRuntimeError),
+    /// The record cannot be published.
+    #[error(
+        "record {number} does not follow the ones before it: {source}; check the journal with `journal check`"
+    )]
+    Order {
+        /// The record's number in the journal.
+        number: u64,
+        /// The feed's error.
+        #[source]
+        source: FeedError,
+    },
+}
+
+debug_as_text!(ReplayError);
+
+impl<O: Observer, F: RunFormat<O>> Replay<O, F> {
+    /// The run `name` in a directory. It reads, and needs no lock: the run may still be recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError`].
+    pub fn open(directory: impl Into<PathBuf>, name: &str, format: F) -> Result<Self, ReplayError> {
+        let path = super::path(directory.into(), name)?;
+        Self::of(&JournalView::open(path).map_err(RunError::from)?, format)
+    }
+
+    /// The run in the journal of a view.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError`].
+    pub fn of(view: &JournalView, format: F) -> Result<Self, ReplayError> {
+        let empty = || ReplayError::Empty { place: view.medium.place() };
+        let source = view.scan_source();
+        let newest = source.last_record().map_err(RunError::from)?.ok_or_else(empty)?;
+        let instance = RunRecord::read(&newest)?.cursor.0.instance();
+        let first = first_where(&source, |record| of_instance(record, instance))?;
+        let mut reader = view.reader(ReadFrom::Number(first)).map_err(|_| empty())?;
+        let (number, record) = next_record(&mut reader)?.ok_or_else(empty)?;
+        let settings = record.run.clone().unwrap_or(Settings {
+            name: None,
+            interval_ns: 1_000_000_000,
+            stale_after_ns: None,
+            history_limit: 64,
+        });
+        let config = ObservationConfig {
+            name: settings.name,
+            interval: Duration::from_nanos(settings.interval_ns),
+            stale_after: settings.stale_after_ns.map(Duration::from_nanos),
+            history_limit: settings.history_limit,
+            ..ObservationConfig::default()
+        };
+        let clock = RunClock::new(Instant::now());
+        let feed = Feed::new(&config, start(&record, &clock)).map_err(ReplayError::Settings)?;
+        Ok(Self {
+            feed,
+            format: Arc::new(format),
+            clock,
+            number: None,
+            started: record.time.0,
+            reader,
+            next: Some((number, record)),
+        })
+    }
+
+    /// The read side of the run.
+    #[must_use]
+    pub fn handle(&self) -> ObservationHandle<O> {
+        self.feed.handle()
+    }
+
+    /// The time on the feed's clock.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.feed.now()
+    }
+
+    /// When the recording of the present process began, on the feed's clock.
+    #[must_use]
+    pub fn recorded_at(&self) -> Instant {
+        self.clock.instant(0)
+    }
+
+    /// When the next record is due; `None` after the last one.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Instant> {
+        self.next.as_ref().map(|(_, record)| self.clock.instant(record.at).max(self.feed.now()))
+    }
+
+    /// Moves the feed's clock, up to the next record at most. Returns the new time.
+    pub fn advance(&mut self, to: Instant) -> Instant {
+        let to = self.next_at().map_or(to, |next| to.min(next));
+        // A time in the past changes nothing.
+        let _ = self.feed.advance(to);
+        self.feed.now()
+    }
+
+    /// Publishes the next record. Returns `false` after the last one.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplayError`]; nothing further can be published.
+    pub fn step(&mut self) -> Result<bool, ReplayError> {
+        let Some((number, record)) = self.next.take() else { return Ok(false) };
+        self.next = next_record(&mut self.reader)?;
+        self.publish(number, record)?;
+        Ok(true)
+    }
+
+    /// Publishes all records, and lets other tasks run after each one, so that waits follow.
+    ///
+    /// Waits, watches and taps hold what they have not read within their limits, as with a runtime. On a runtime of several
+    /// threads a wait may fall behind: await it in the same task, with `tokio::join!`, or use [`step`](Self::step).
+    ///
+    /// If the record ends without a stop, because its process was killed, the feed ends when the replay is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step).
+    pub async fn play(&mut self) -> Result<(), ReplayError> {
+        while self.step()? {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, number: u64, record: RunRecord) -> Result<(), ReplayError> {
+        if record.kind == Kind::Start && self.number.is_some() {
+            self.next_process(&record);
+        }
+        let at = self.clock.instant(record.at).max(self.feed.now());
+        self.gap(number, &record, at)?;
+        self.number = Some(record.number);
+        let order = |source| ReplayError::Order { number, source };
+        let (cycle, state) = (record.cycle, State::from(record.state));
+        if let Some(names) = &record.sources {
+            let of = record.success.as_ref().map_or(cycle, |success| success.cycle);
+            self.feed.sources(self.before(&record, at), of, names.iter().cloned()).map_err(order)?;
+        }
+        if let Some(success) = record.success {
+            let at = success.at.map_or(at, |at| self.clock.instant(at).max(self.feed.now()));
+            let success = self.success(number, success, at)?;
+            self.feed.success(at, success).map_err(order)?;
+        }
+        if let Some(failure) = record.failure {
+            let failure = FeedFailure {
+                cycle: failure.cycle,
+                began: at.checked_sub(Duration::from_nanos(failure.took_ns)).unwrap_or(at),
+                stage: failure.stage.into(),
+                cause: failure.cause.into(),
+                message: failure.message,
+                rebuild: failure.rebuild,
+            };
+            self.feed.failure(at, failure).map_err(order)?;
+        }
+        if let State::Stopped { reason } = state {
+            // The run continues in another process.
+            let continues = self.next.as_ref().is_some_and(|(_, next)| next.kind == Kind::Start);
+            return if continues { Ok(()) } else { self.feed.stop(at, reason).map_err(order) };
+        }
+        let status = self.feed.handle().status();
+        if status.state != state || status.paused != record.paused || status.cycle != cycle {
+            self.feed.transition(at, state, cycle, record.paused).map_err(order)?;
+        }
+        Ok(())
+    }
+
+    /// When the sources of a record are published: before a success of the past.
+    fn before(&self, record: &RunRecord, at: Instant) -> Instant {
+        let success = record.success.as_ref().and_then(|success| success.at);
+        success.map_or(at, |at| self.clock.instant(at).max(self.feed.now()))
+    }
+
+    fn success(
+        &self,
+        number: u64,
+        success: super::record::Success,
+        at: Instant,
+    ) -> Result<FeedSuccess<O::Snapshot, O::Event>, ReplayError> {
+        let failed = |what| move |source| ReplayError::Run(RunError::Format { number, what, source });
+        let value = self.format.read_snapshot(success.value, &self.clock).map_err(failed("snapshot"))?;
+        let read = |event| self.format.read_event(event, &self.clock).map_err(failed("event"));
+        Ok(FeedSuccess {
+            cycle: success.cycle,
+            generation: success.generation,
+            began: at.checked_sub(Duration::from_nanos(success.took_ns)).unwrap_or(at),
+            is_polled: success.is_polled,
+            value,
+            events: success.events.into_iter().map(read).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Marks what is missing before the record.
+    fn gap(&mut self, number: u64, record: &RunRecord, at: Instant) -> Result<(), ReplayError> {
+        let Some(last) = self.number else { return Ok(()) };
+        let events = record.success.as_ref().map_or(0, |success| success.events.len() as u64);
+        let handle = self.feed.handle();
+        let known = handle.latest_snapshot().map_or(0, |snapshot| snapshot.event_count);
+        let before = record.cursor.0.seq() - u64::from(events > 0);
+        let batches = before.saturating_sub(self.feed.cursor().seq());
+        let publications = match record.kind {
+            // Another process counts for itself: what it has lost is at least its batches.
+            Kind::Start => batches,
+            _ => record.number.saturating_sub(last).saturating_sub(1),
+        };
+        if publications == 0 {
+            return Ok(());
+        }
+        let events =
+            if batches == 0 { 0 } else { (record.event_count - events).saturating_sub(known).max(batches) };
+        let loss = FeedLoss { publications, batches: batches.min(publications), events };
+        self.feed.lost(at, loss).map_err(|source| ReplayError::Order { number, source })
+    }
+
+    /// Continues with the clock of the next process.
+    fn next_process(&mut self, record: &RunRecord) {
+        let between = record.time.0.duration_since(self.started).unwrap_or_default();
+        let start = self.clock.instant(i64::try_from(between.as_nanos()).unwrap_or(i64::MAX));
+        self.clock = RunClock::new(start.max(self.feed.now()));
+        self.started = record.time.0;
+    }
+}
+
+impl<O: Observer, F> fmt::Debug for Replay<O, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replay").field("feed", &self.feed).finish_non_exhaustive()
+    }
+}
+
+/// The start of a feed right before this record.
+fn start(record: &RunRecord, clock: &RunClock) -> FeedStart {
+    let success = record.success.as_ref();
+    let events = success.map_or(0, |success| success.events.len() as u64);
+    let first = success.and_then(|success| success.at).map_or(record.at, |at| at.min(record.at));
+    let since = u64::try_from(record.at - first).unwrap_or(0);
+    FeedStart {
+        at: clock.instant(first),
+        system_time: record.time.0.checked_sub(Duration::from_nanos(since)).unwrap_or(record.time.0),
+        cursor: Some(record.cursor.0.at(record.cursor.0.seq() - u64::from(events > 0))),
+        cycle: success.map_or(record.cycle, |success| success.cycle),
+        event_count: record.event_count - events,
+    }
+}
+
+/// The next record and its number in the journal. Gaps are found by the records themselves.
+fn next_record(reader: &mut ViewReader) -> Result<Option<(u64, RunRecord)>, RunError> {
+    for item in reader {
+        if let ReadItem::Record(record) = item? {
+            return Ok(Some((record.number(), RunRecord::read(&record)?)));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,6 @@
+//! Runs of observations: recorded, resumed, replayed.
+
+mod app;
+mod judged;
+mod recording;
+mod resuming;
