@@ -33,6 +33,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use watchkeeper::report::{debug_as_text, one_line};
 use watchkeeper::subscription::Resume;
@@ -98,6 +99,8 @@ pub struct RunJournal<O: Observer, F = SerdeFormat> {
     journal: Journal,
     name: Arc<str>,
     format: Arc<F>,
+    /// How many recordings are in progress.
+    recordings: watch::Sender<u64>,
     observer: std::marker::PhantomData<fn() -> O>,
 }
 
@@ -124,7 +127,9 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
     /// The run in a journal that is open already, such as one in memory. Nothing else may be appended to it.
     #[must_use]
     pub fn of(journal: Journal, name: &str, format: F) -> Self {
-        Self { journal, name: name.into(), format: Arc::new(format), observer: std::marker::PhantomData }
+        let (recordings, _) = watch::channel(0);
+        let format = Arc::new(format);
+        Self { journal, name: name.into(), format, recordings, observer: std::marker::PhantomData }
     }
 
     /// The journal of the records.
@@ -151,14 +156,15 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
     ///
     /// [`RunError`]: the last records cannot be read, or are of something else.
     pub async fn resume(&self) -> Result<Option<Resume>, RunError> {
-        Ok(self.last_record().await?.and_then(|record| record.resume()))
+        Ok(self.last_record().await?.map(|(_, record)| record.resume()))
     }
 
-    async fn last_record(&self) -> Result<Option<RunRecord>, RunError> {
+    /// With its number in the journal.
+    async fn last_record(&self) -> Result<Option<(u64, RunRecord)>, RunError> {
         let source = self.journal.scan_source();
         // An error means that the executor shuts down.
         let last = spawn_blocking(move || source.last_record()).await.unwrap_or(Ok(None))?;
-        last.map(|record| RunRecord::read(&record)).transpose()
+        last.map(|record| Ok((record.number(), RunRecord::read(&record)?))).transpose()
     }
 
     /// Writes what was recorded, syncs it, and frees the directory.

@@ -238,7 +238,15 @@ impl RunRecord {
         })
     }
 
-    pub(super) fn resume(&self) -> Option<Resume> {
-        Some(Resume { cursor: self.cursor.0, cycle: self.cycle, event_count: self.event_count })
+    /// Why the run has ended, if this is its end.
+    pub(super) fn stop(&self) -> Option<StopReason> {
+        match self.state {
+            RunState::Stopped { reason } => Some(reason.into()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn resume(&self) -> Resume {
+        Resume { cursor: self.cursor.0, cycle: self.cycle, event_count: self.event_count }
     }
 }

@@ -120,7 +120,8 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
             health: Arc::clone(&changes),
             observer: std::marker::PhantomData,
         };
-        tokio::spawn(confirm(answered, changes));
+        self.recordings.send_modify(|recordings| *recordings += 1);
+        tokio::spawn(confirm(answered, changes, self.recordings.clone()));
         tokio::spawn(recorder.run(tap, status));
         Recording { health }
     }
@@ -162,7 +163,11 @@ enum Answer {
 }
 
 /// Waits for the answers in order.
-async fn confirm(mut answers: mpsc::Receiver<Answer>, health: Arc<watch::Sender<RunHealth>>) {
+async fn confirm(
+    mut answers: mpsc::Receiver<Answer>,
+    health: Arc<watch::Sender<RunHealth>>,
+    recordings: watch::Sender<u64>,
+) {
     while let Some(answer) = answers.recv().await {
         let (recorded, lost, problem) = match answer {
             Answer::Lost(count, why) => (0, count, Some(why)),
@@ -182,6 +187,7 @@ async fn confirm(mut answers: mpsc::Receiver<Answer>, health: Arc<watch::Sender<
             }
         });
     }
+    recordings.send_modify(|recordings| *recordings -= 1);
     health.send_modify(|health| health.is_over = true);
 }
 

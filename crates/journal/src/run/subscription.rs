@@ -2,19 +2,24 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::SystemTime;
 
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use watchkeeper::Observer;
 use watchkeeper::report::debug_as_text;
-use watchkeeper::runtime::{State, StopReason};
+use watchkeeper::runtime::StopReason;
 use watchkeeper::subscription::{Cursor, CursorError};
 
 use super::format::{RunClock, RunFormat};
 use super::record::RunRecord;
 use super::{RunError, RunJournal};
+use crate::error::ReadError;
 use crate::reader::{JournalReader, ReadFrom, ReadItem, Record, ScanSource};
 
 /// The recorded events of one cycle.
@@ -96,6 +101,7 @@ pub struct RunSubscription<O: Observer, F> {
     closed: Option<StopReason>,
     /// A stop that is the end unless something follows it.
     stopped: Option<StopReason>,
+    recordings: watch::Receiver<u64>,
 }
 
 impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
@@ -110,7 +116,7 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
         cursor: Cursor,
     ) -> Result<RunSubscription<O, F>, RunSubscriptionError> {
         let source = self.journal.scan_source();
-        let Some(last) = self.last_record().await? else { return Err(CursorError::Foreign.into()) };
+        let Some((last_number, last)) = self.last_record().await? else { return Err(CursorError::Foreign.into()) };
         let newest = last.cursor.0;
         if newest.instance() != cursor.instance() {
             return Err(CursorError::Foreign.into());
@@ -134,7 +140,8 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
             cursor,
             ready: VecDeque::new(),
             closed: None,
-            stopped: None,
+            stopped: last.stop().filter(|_| first > last_number),
+            recordings: self.recordings.subscribe(),
         })
     }
 }
@@ -165,8 +172,8 @@ impl<O: Observer, F: RunFormat<O>> RunSubscription<O, F> {
                 return item;
             }
             let item = match self.stopped {
-                // Another process may have continued the run.
-                Some(reason) => match self.reader.next_existing().await.map_err(RunError::from)? {
+                // Another process may have continued the run, or this one continues it.
+                Some(reason) => match self.next_or_end().await.map_err(RunError::from)? {
                     None => {
                         self.closed = Some(reason);
                         continue;
@@ -175,7 +182,6 @@ impl<O: Observer, F: RunFormat<O>> RunSubscription<O, F> {
                 },
                 None => self.reader.recv().await.map_err(RunError::from)?,
             };
-            self.stopped = None;
             match item {
                 None => return Err(RunRecvError::JournalClosed),
                 // The records have numbers of their own.
@@ -185,12 +191,27 @@ impl<O: Observer, F: RunFormat<O>> RunSubscription<O, F> {
         }
     }
 
+    /// The next item; `None` if there is none, and nothing is being recorded.
+    async fn next_or_end(&mut self) -> Result<Option<ReadItem>, ReadError> {
+        loop {
+            let is_over = *self.recordings.borrow_and_update() == 0;
+            if let Some(item) = self.reader.next_existing().await? {
+                return Ok(Some(item));
+            }
+            if is_over {
+                return Ok(None);
+            }
+            let (recv, changed) = (pin!(self.reader.recv()), pin!(self.recordings.changed()));
+            if let First::Left(item) = first_of(recv, changed).await {
+                return item;
+            }
+        }
+    }
+
     fn read(&mut self, record: &Record) -> Result<(), RunError> {
         let number = record.number();
         let record = RunRecord::read(record)?;
-        if let State::Stopped { reason } = record.state.into() {
-            self.stopped = Some(reason);
-        }
+        self.stopped = record.stop();
         let after = record.cursor.0;
         let success = record.success.filter(|success| !success.events.is_empty());
         let before = after.at(after.seq() - u64::from(success.is_some()));
@@ -228,6 +249,23 @@ impl<O: Observer, F> fmt::Debug for RunSubscription<O, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunSubscription").field("cursor", &self.cursor).finish_non_exhaustive()
     }
+}
+
+/// What was ready first.
+enum First<L> {
+    Left(L),
+    Right,
+}
+
+async fn first_of<L, R>(
+    mut left: Pin<&mut impl Future<Output = L>>,
+    mut right: Pin<&mut impl Future<Output = R>>,
+) -> First<L> {
+    poll_fn(|context| match left.as_mut().poll(context) {
+        Poll::Ready(left) => Poll::Ready(First::Left(left)),
+        Poll::Pending => right.as_mut().poll(context).map(|_| First::Right),
+    })
+    .await
 }
 
 pub(super) fn of_instance(record: &RunRecord, instance: u128) -> bool {

@@ -9,3 +9,5 @@ mod reading;
 mod recovering;
 mod rotating;
 mod run;
+#[cfg(feature = "pipeline")]
+mod upstream;
