@@ -24,6 +24,7 @@
 //! | `lost` | `publications`, `batches`, `events` that were not recorded before this record, and `why` |
 
 mod format;
+mod per_source;
 mod record;
 mod recorder;
 mod replay;
@@ -44,6 +45,7 @@ use crate::error::{JournalError, ReadError};
 use crate::journal::{CloseError, Journal};
 
 pub use format::{RunClock, RunFormat, SerdeFormat};
+pub use per_source::PerSourceFormat;
 pub use recorder::{Recording, RunHealth};
 pub use replay::{Replay, ReplayError};
 pub use subscription::{RunBatch, RunRecvError, RunSubscription, RunSubscriptionError};

@@ -116,7 +116,9 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
         cursor: Cursor,
     ) -> Result<RunSubscription<O, F>, RunSubscriptionError> {
         let source = self.journal.scan_source();
-        let Some((last_number, last)) = self.last_record().await? else { return Err(CursorError::Foreign.into()) };
+        let Some((last_number, last)) = self.last_record().await? else {
+            return Err(CursorError::Foreign.into());
+        };
         let newest = last.cursor.0;
         if newest.instance() != cursor.instance() {
             return Err(CursorError::Foreign.into());

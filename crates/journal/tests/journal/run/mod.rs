@@ -4,3 +4,4 @@ mod app;
 mod judged;
 mod recording;
 mod resuming;
+mod sources;

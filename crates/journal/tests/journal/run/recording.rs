@@ -50,11 +50,12 @@ async fn the_records_have_everything_that_was_published() {
     assert_eq!(health.recorded, records.len() as u64);
     let kinds: Vec<&str> = records.iter().map(|record| record["kind"].as_str().unwrap()).collect();
     let poll = ["transition", "transition", "success"];
-    let expected: Vec<&str> = [&["start", "sources", "success"][..], &poll, &poll, &["transition", "sources", "success"]]
-        .concat()
-        .into_iter()
-        .chain(["transition", "transition", "failure", "stop"])
-        .collect();
+    let expected: Vec<&str> =
+        [&["start", "sources", "success"][..], &poll, &poll, &["transition", "sources", "success"]]
+            .concat()
+            .into_iter()
+            .chain(["transition", "transition", "failure", "stop"])
+            .collect();
     assert_eq!(kinds, expected);
     let numbers: Vec<u64> = records.iter().map(|record| record["number"].as_u64().unwrap()).collect();
     assert_eq!(numbers, (0..records.len() as u64).collect::<Vec<_>>());
@@ -63,9 +64,15 @@ async fn the_records_have_everything_that_was_published() {
     let batch = records.iter().find(|record| !record["success"]["events"].is_null()).unwrap();
     assert_eq!(batch["success"]["events"], json!([3, 4]));
     assert_eq!(batch["success"]["value"], json!({ "polls": 3, "names": ["n1", "n2", "n3"] }));
-    assert_eq!((&batch["event_count"], &batch["state"], &batch["at"]), (&json!(2), &json!("idle"), &json!(1_500_000_000)));
+    assert_eq!(
+        (&batch["event_count"], &batch["state"], &batch["at"]),
+        (&json!(2), &json!("idle"), &json!(1_500_000_000))
+    );
     let failure = &records[records.len() - 2]["failure"];
-    assert_eq!((&failure["stage"], &failure["cause"], &failure["message"]), (&json!("poll"), &json!("error"), &json!("down")));
+    assert_eq!(
+        (&failure["stage"], &failure["cause"], &failure["message"]),
+        (&json!("poll"), &json!("error"), &json!("down"))
+    );
     assert_eq!(records.last().unwrap()["state"], json!({ "stopped": { "reason": "requested" } }));
     assert!(records[0]["time"].as_str().unwrap().ends_with('Z'));
 }
@@ -91,7 +98,10 @@ async fn what_the_tap_has_lost_is_an_exact_gap() {
 
     let records = bodies(&journal.journal().view());
     let lost = &records[3]["lost"];
-    assert_eq!((&lost["publications"], &lost["batches"], &lost["events"]), (&json!(8), &json!(8), &json!(16)));
+    assert_eq!(
+        (&lost["publications"], &lost["batches"], &lost["events"]),
+        (&json!(8), &json!(8), &json!(16))
+    );
     // A replay has the same gap.
     let mut replay: Replay<App, _> = Replay::of(&journal.journal().view(), SerdeFormat).unwrap();
     let (mut batches, mut tap) = (replay.handle().subscribe(), replay.handle().tap(TapLimits::default()));
@@ -145,7 +155,9 @@ async fn what_cannot_be_written_is_a_gap_and_the_rest_goes_on() {
     let mut feed = live();
     let recording = journal.record(&feed.handle(), &config());
     let mut health = recording.watch_health();
-    for (cycle, problem) in [(1, None), (2, Some("two is refused")), (3, Some("panicked")), (4, Some("2000")), (5, None)] {
+    for (cycle, problem) in
+        [(1, None), (2, Some("two is refused")), (3, Some("panicked")), (4, Some("2000")), (5, None)]
+    {
         publish(&mut feed, cycle, vec![cycle]);
         let before = health.borrow().lost + health.borrow().recorded;
         let after = health.wait_for(|health| health.lost + health.recorded > before).await.unwrap().clone();
@@ -172,7 +184,8 @@ async fn a_recording_may_begin_late_and_begins_with_what_is_known() {
     tokio::time::advance(ms(700)).await;
     let now = Instant::now();
     let (stage, cause) = (Stage::Poll, Cause::TimedOut);
-    let failure = FeedFailure { cycle: 1, began: now - ms(100), stage, cause, message: "slow".into(), rebuild: false };
+    let failure =
+        FeedFailure { cycle: 1, began: now - ms(100), stage, cause, message: "slow".into(), rebuild: false };
     feed.failure(now, failure).unwrap();
     tokio::time::advance(ms(300)).await;
     let journal = in_memory(SerdeFormat);

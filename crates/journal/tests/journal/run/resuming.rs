@@ -8,7 +8,8 @@ use watchkeeper::runtime::StopReason;
 use watchkeeper::subscription::{Cursor, CursorError, RecvError};
 use watchkeeper::{ObservationConfig, ObservationRuntimeError};
 use watchkeeper_journal::run::{
-    Replay, ReplayError, RunError, RunJournal, RunRecvError, RunSubscription, RunSubscriptionError, SerdeFormat,
+    Replay, ReplayError, RunError, RunJournal, RunRecvError, RunSubscription, RunSubscriptionError,
+    SerdeFormat,
 };
 use watchkeeper_journal::{Journal, JournalConfig};
 
