@@ -5,7 +5,8 @@
 //! it.
 //!
 //! Linux only: it needs pidfds, the signal at a parent's death and `/proc`. The libraries, `watchkeeper-fsm`,
-//! `watchkeeper`, `watchkeeper-scenario`, `watchkeeper-cucumber` and `watchkeeper-pipeline`, build on macOS and Windows too.
+//! `watchkeeper`, `watchkeeper-scenario`, `watchkeeper-cucumber`, `watchkeeper-pipeline` and `watchkeeper-journal`, build on
+//! macOS and Windows too.
 //!
 //! ```
 //! use std::process::Command;
@@ -28,7 +29,7 @@ compile_error!(
     "watchkeeper-process, and the examples that start processes, are for Linux only: they need pidfds, the signal at a \
      parent's death and /proc. The libraries build on macOS and Windows too: \
      `cargo build -p watchkeeper-fsm -p watchkeeper -p watchkeeper-scenario -p watchkeeper-cucumber \
-     -p watchkeeper-pipeline`."
+     -p watchkeeper-pipeline -p watchkeeper-journal`."
 );
 
 #[cfg(target_os = "linux")]

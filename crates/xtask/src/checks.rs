@@ -172,6 +172,7 @@ const PORTABLE: &[&str] = &[
     "watchkeeper-scenario",
     "watchkeeper-cucumber",
     "watchkeeper-pipeline",
+    "watchkeeper-journal",
 ];
 const LINUX_ONLY: &str = "watchkeeper-process";
 

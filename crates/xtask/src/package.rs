@@ -119,6 +119,7 @@ mod tests {
             "watchkeeper",
             "watchkeeper-cucumber",
             "watchkeeper-fsm",
+            "watchkeeper-journal",
             "watchkeeper-pipeline",
             "watchkeeper-process",
             "watchkeeper-scenario",

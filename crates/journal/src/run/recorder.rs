@@ -111,6 +111,7 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
             journal: self.journal.clone(),
             format: Arc::clone(&self.format),
             clock: RunClock::new(Instant::now()),
+            began: SystemTime::now(),
             settings: settings(config),
             since_settings: 0,
             paused: status.paused,
@@ -203,6 +204,7 @@ struct Recorder<O: Observer, F> {
     journal: Journal,
     format: Arc<F>,
     clock: RunClock,
+    began: SystemTime,
     settings: Settings,
     since_settings: u64,
     paused: bool,
@@ -241,7 +243,6 @@ impl<O: Observer, F: RunFormat<O>> Recorder<O, F> {
 
     /// Records what is known at the start.
     fn start(&mut self, status: &ObservationStatus<O>) -> Result<RunRecord, DynError> {
-        let now = Instant::now();
         let success = match &status.snapshot {
             Some(snapshot) => {
                 let success = self.success(snapshot, None)?;
@@ -251,15 +252,17 @@ impl<O: Observer, F: RunFormat<O>> Recorder<O, F> {
         };
         Ok(RunRecord {
             kind: Kind::Start,
-            at: self.clock.nanos(now),
-            time: Time(SystemTime::now()),
+            at: 0,
+            time: Time(self.began),
             number: self.last.number,
             cursor: Text(self.last.cursor),
             cycle: status.cycle,
             event_count: self.last.event_count,
             state: status.state.into(),
             paused: status.paused,
-            sources: Some(Arc::clone(&status.source_names)),
+            // Before the first refresh no set is known, not even an empty one.
+            sources: (success.is_some() || !status.source_names.is_empty())
+                .then(|| Arc::clone(&status.source_names)),
             success,
             failure: status.last_error.as_deref().map(|failure| failed(failure, status.state)),
             run: Some(self.settings.clone()),
