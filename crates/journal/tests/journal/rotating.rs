@@ -103,3 +103,27 @@ async fn the_directory_may_hold_everything_else_that_can_be_made_again() {
         fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 3, "nothing else is kept: {left:?}");
 }
+
+#[tokio::test]
+async fn a_segment_that_was_damaged_is_found_when_it_is_complete() {
+    let directory = directory();
+    let journal = Journal::open(directory.path(), small_segments()).await.unwrap();
+    append_all(&journal, 0..5).await;
+    let file = segments(directory.path()).remove(0);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[5] ^= 1;
+    // The same file: it has not lost its name.
+    fs::write(&file, bytes).unwrap();
+    for n in 5..20 {
+        journal.append(long_entry(n)).await.unwrap();
+    }
+    let mut health = journal.watch_health();
+    let found = tokio::time::timeout(
+        Duration::from_secs(20),
+        health.wait_for(|health| health.last_problem.is_some()),
+    );
+    let problem = found.await.unwrap().unwrap().last_problem.clone().unwrap();
+    assert_eq!(problem.kind, JournalProblemKind::Damaged);
+    assert_eq!(problem.detail, file.file_name().unwrap().to_str().unwrap());
+    assert!(problem.to_string().contains("run `journal check`"), "{problem}");
+}
