@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+mod check;
 mod chunk;
 mod config;
 mod entry;
 mod error;
 mod health;
+mod import;
 mod journal;
 mod line;
 pub mod medium;
@@ -17,10 +19,12 @@ mod upstream;
 mod view;
 mod writer;
 
+pub use check::{CheckReport, Finding, FindingKind, MAX_FINDINGS, SegmentReport, check};
 pub use config::{Durability, JournalConfig};
 pub use entry::{Entry, EntryError};
 pub use error::{AppendError, JournalError, ReadError};
 pub use health::{JournalHealth, JournalProblem, JournalProblemKind};
+pub use import::{ImportError, ImportReport, SkippedLines, import};
 pub use journal::{Appended, CloseError, Journal};
 pub use line::{Batch, MAX_BATCH, MAX_KEY, MAX_POSITION, MAX_RECORD};
 pub use reader::{Gap, GapCause, JournalReader, ReadFrom, ReadItem, Record};

@@ -1,5 +1,6 @@
 //! Reading a journal's directory without opening the journal: it changes nothing, and needs no lock.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,10 +8,11 @@ use watchkeeper::subscription::{Cursor, CursorError};
 
 use crate::error::{JournalError, ReadError};
 use crate::journal::position;
-use crate::medium::{Directory, Medium};
+use crate::line::{self, MAX_LINE};
+use crate::medium::{Directory, Medium, MediumFile, read_full};
 use crate::reader::{ReadFrom, ReadItem, Scan, ScanSource};
 use crate::recovery::read_identity;
-use crate::segment::{Frontier, Segment, first_of, last_number, segment_name};
+use crate::segment::{Frontier, Segment, first_of, segment_name};
 
 /// A journal's directory as it is now, for programs that read a journal which another process may be writing.
 ///
@@ -44,14 +46,7 @@ impl JournalView {
     ///
     /// As [`open`](Self::open).
     pub fn of(medium: Arc<dyn Medium>) -> Result<Self, JournalError> {
-        let place = medium.place();
-        let names = medium.list().map_err(|error| JournalError::io(&place, "list it", error))?;
-        let Some(instance) = read_identity(&*medium)? else {
-            return Err(match names.into_iter().find(|name| first_of(name).is_none()) {
-                Some(name) => JournalError::Foreign { place, name },
-                None => JournalError::Identity { place },
-            });
-        };
+        let instance = instance_of(&*medium)?;
         let frontier = Frontier { segments: Arc::new([]), next: 0 };
         let mut view = Self { medium, identity: position(instance), frontier };
         view.refresh()?;
@@ -69,26 +64,29 @@ impl JournalView {
         let mut firsts: Vec<u64> =
             self.medium.list().map_err(failed)?.iter().filter_map(|name| first_of(name)).collect();
         firsts.sort_unstable();
-        let (mut segments, mut next) = (Vec::with_capacity(firsts.len()), 0);
+        let (mut segments, mut newest) = (Vec::with_capacity(firsts.len()), None);
         for first in firsts {
             let file = match self.medium.open(&segment_name(first), false) {
                 // Retired just now.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened.map_err(failed)?,
             };
-            let end = file.size().map_err(failed)?;
-            segments.push(Segment { first, end });
-            next = match last_number(&*file, end).map_err(failed)? {
-                Some(last) => last.saturating_add(1),
-                None => first.max(next),
-            };
+            segments.push(Segment { first, end: file.size().map_err(failed)? });
+            newest = Some(file);
+        }
+        let mut next = 0;
+        if let (Some(segment), Some(file)) = (segments.last_mut(), newest) {
+            // The next opening cuts what is after the last record, and something else is written there.
+            let last = last_record(&*file, segment.end).map_err(failed)?;
+            (next, segment.end) = last.unwrap_or((segment.first, segment.end));
         }
         let is_new = *segments != *self.frontier.segments;
         self.frontier = Frontier { segments: segments.into(), next };
         Ok(is_new)
     }
 
-    /// The position after the last record. If the newest segment has a torn end, it is the position before that segment.
+    /// The position after the last record. If the newest segment has a torn end of over 1 MiB, it is the position before
+    /// that segment.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.identity.at(self.frontier.next)
@@ -119,6 +117,38 @@ impl JournalView {
         let (medium, identity, frontier) = (Arc::clone(&self.medium), self.identity, self.frontier.clone());
         ScanSource { medium, identity, frontier }
     }
+}
+
+/// The instance of the journal on `medium`.
+pub(crate) fn instance_of(medium: &dyn Medium) -> Result<u128, JournalError> {
+    let place = medium.place();
+    let names = medium.list().map_err(|error| JournalError::io(&place, "list it", error))?;
+    match read_identity(medium)? {
+        Some(instance) => Ok(instance),
+        None => Err(match names.into_iter().find(|name| first_of(name).is_none()) {
+            Some(name) => JournalError::Foreign { place, name },
+            None => JournalError::Identity { place },
+        }),
+    }
+}
+
+/// The number after the last record of a segment, and where the line of that record ends. `None` if there is no record
+/// near the end.
+fn last_record(file: &dyn MediumFile, size: u64) -> io::Result<Option<(u64, u64)>> {
+    for window in [64 * 1024, MAX_LINE as u64 + 1] {
+        let start = size.saturating_sub(window);
+        let mut bytes = vec![0; usize::try_from(size - start).unwrap_or(MAX_LINE)];
+        let read = read_full(file, start, &mut bytes)?;
+        let mut rest = &bytes[..read];
+        while let Some(end) = memchr::memrchr(b'\n', rest) {
+            let begin = memchr::memrchr(b'\n', &rest[..end]).map_or(0, |before| before + 1);
+            if let Some(parsed) = line::parse(&rest[begin..end]) {
+                return Ok(Some((parsed.number.saturating_add(1), start + end as u64 + 1)));
+            }
+            rest = &rest[..begin];
+        }
+    }
+    Ok(None)
 }
 
 /// Reads a [`JournalView`] in order: an iterator over records and gaps, which blocks.
