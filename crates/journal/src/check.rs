@@ -277,26 +277,28 @@ pub fn check(directory: impl Into<PathBuf>) -> Result<CheckReport, JournalError>
     let mut firsts: Vec<u64> = names.iter().filter_map(|name| first_of(name)).collect();
     firsts.sort_unstable();
     let mut report = CheckReport { place, is_complete: true, ..CheckReport::default() };
+    let mut is_first = true;
     // The number that is due in the next segment; none if it is not known.
     let mut due = None;
     for (place, &first) in firsts.iter().enumerate() {
         let name = segment_name(first);
-        let file = match medium.open(&name, false) {
-            Ok(file) => file,
+        let opened = medium.open(&name, false);
+        if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             // Retired just now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                due = None;
-                continue;
-            }
+            due = None;
+            continue;
+        }
+        if std::mem::take(&mut is_first) {
+            (report.first, report.next) = (first, first);
+        }
+        let file = match opened {
+            Ok(file) => file,
             Err(error) => {
                 report.unreadable(&name, 0, &error);
                 due = None;
                 continue;
             }
         };
-        if report.segments.is_empty() {
-            (report.first, report.next) = (first, first);
-        }
         if let Some(due) = due.filter(|due| *due < first) {
             report.find(&name, 0, FindingKind::Gap { first: due, last: first - 1 });
         }

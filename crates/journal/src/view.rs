@@ -77,8 +77,7 @@ impl JournalView {
         let mut next = 0;
         if let (Some(segment), Some(file)) = (segments.last_mut(), newest) {
             // The next opening cuts what is after the last record, and something else is written there.
-            let last = last_record(&*file, segment.end).map_err(failed)?;
-            (next, segment.end) = last.unwrap_or((segment.first, segment.end));
+            (next, segment.end) = valid_end(&*file, *segment).map_err(failed)?;
         }
         let is_new = *segments != *self.frontier.segments;
         self.frontier = Frontier { segments: segments.into(), next };
@@ -132,9 +131,9 @@ pub(crate) fn instance_of(medium: &dyn Medium) -> Result<u128, JournalError> {
     }
 }
 
-/// The number after the last record of a segment, and where the line of that record ends. `None` if there is no record
-/// near the end.
-fn last_record(file: &dyn MediumFile, size: u64) -> io::Result<Option<(u64, u64)>> {
+/// The number after the last record of a segment, and where the line of that record ends. The records of a batch that has
+/// no end yet do not count.
+fn valid_end(file: &dyn MediumFile, Segment { first, end: size }: Segment) -> io::Result<(u64, u64)> {
     for window in [64 * 1024, MAX_LINE as u64 + 1] {
         let start = size.saturating_sub(window);
         let mut bytes = vec![0; usize::try_from(size - start).unwrap_or(MAX_LINE)];
@@ -142,13 +141,19 @@ fn last_record(file: &dyn MediumFile, size: u64) -> io::Result<Option<(u64, u64)
         let mut rest = &bytes[..read];
         while let Some(end) = memchr::memrchr(b'\n', rest) {
             let begin = memchr::memrchr(b'\n', &rest[..end]).map_or(0, |before| before + 1);
-            if let Some(parsed) = line::parse(&rest[begin..end]) {
-                return Ok(Some((parsed.number.saturating_add(1), start + end as u64 + 1)));
+            let is_open = |parsed: &line::Parsed| {
+                parsed.batch.is_some_and(|batch| parsed.number.saturating_add(1) < batch.end())
+            };
+            if let Some(last) = line::parse(&rest[begin..end]).filter(|parsed| !is_open(parsed)) {
+                return Ok((last.number.saturating_add(1), start + end as u64 + 1));
             }
             rest = &rest[..begin];
         }
+        if start == 0 {
+            return Ok((first, 0));
+        }
     }
-    Ok(None)
+    Ok((first, size))
 }
 
 /// Reads a [`JournalView`] in order: an iterator over records and gaps, which blocks.

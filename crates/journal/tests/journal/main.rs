@@ -4,7 +4,11 @@ mod common;
 
 mod appending;
 mod bad_input;
+mod checking;
+mod importing;
 mod plain;
+#[cfg(feature = "cli")]
+mod program;
 mod reading;
 mod recovering;
 mod rotating;

@@ -158,11 +158,13 @@ fn first(view: &JournalView, flags: &ShowFlags, filter: &Filter) -> Result<Optio
     }
     let Some(last) = flags.last(filter) else { return Ok(Some(ReadFrom::Number(from))) };
     let end = flags.to.map_or(next, |to| to.saturating_add(1).min(next));
-    // Without a filter, the last records have the last numbers.
-    let begin = if filter.is_empty() { end.saturating_sub(last).max(from) } else { from };
-    let begin = begin.max(view.oldest().seq().min(end));
+    if filter.is_empty() {
+        let begin = end.saturating_sub(last).max(view.oldest().seq().min(end));
+        return Ok(Some(ReadFrom::Number(begin.max(from))));
+    }
     let mut matching = VecDeque::new();
-    for item in view.reader(ReadFrom::Number(begin))? {
+    // First their numbers, so that any count of them needs little memory.
+    for item in view.reader(ReadFrom::Number(from))? {
         let ReadItem::Record(record) = item? else { continue };
         if record.number() >= end {
             break;
