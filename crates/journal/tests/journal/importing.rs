@@ -120,8 +120,8 @@ async fn more_lines_than_may_wait_are_imported_in_order() {
     let directory = directory();
     let journal = open(directory.path()).await;
     let count = 50_000_u64;
-    let file: String = (0..count).map(|n| format!("{{\"n\":{n}}}\n")).collect();
-    let report = import(io::Cursor::new(file), &journal).await.unwrap();
+    let lines: Vec<String> = (0..count).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    let report = import(io::Cursor::new(lines.concat()), &journal).await.unwrap();
     assert_eq!((report.imported, report.last), (count, Some(count - 1)));
     assert_eq!(numbers(&journal).await, (0..count).collect::<Vec<_>>());
 }
