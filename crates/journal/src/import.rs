@@ -159,8 +159,9 @@ debug_as_text!(ImportError);
 /// Appends each line of JSON text as a record of its own, in order, and skips and counts the lines that cannot be records.
 ///
 /// A line that is a valid record of a journal is imported without its tail; its key and its position are kept, its number
-/// and its batch are not. A byte order mark, carriage returns before line feeds, and blank lines are accepted. It reads
-/// with about 2 MiB, whatever the length of a line, on one of tokio's blocking threads; every answer is checked.
+/// and its batch are not. A byte order mark, carriage returns before line feeds, and blank lines are accepted. It reads on
+/// one of tokio's blocking threads, and has about 2 MiB of the file in memory besides what waits in the journal, also for
+/// a line of any length. Every answer is checked.
 ///
 /// Lines that were imported before are imported again.
 ///

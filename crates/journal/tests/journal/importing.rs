@@ -39,19 +39,21 @@ async fn each_line_is_a_record_or_is_counted() {
         vec![b'x'; 5_000_000],
         b"\xef\xbb\xbf{}".to_vec(),
         b"{\"a\":1} {\"b\":2}".to_vec(),
+        // What is read of it is an object, and white space.
+        format!("{{}}{}x", " ".repeat(2_000_000)).into_bytes(),
         b"  {\"a\" : 2 }".to_vec(),
     ];
     let file = lines.join(&b'\n');
     let size = file.len() as u64;
     let report = import(io::Cursor::new(file), &journal).await.unwrap();
-    assert_eq!((report.lines, report.bytes, report.imported, report.blank), (15, size, 3, 2));
+    assert_eq!((report.lines, report.bytes, report.imported, report.blank), (16, size, 3, 2));
     assert_eq!((report.first, report.last), (Some(0), Some(2)));
     assert_eq!(report.malformed.first, [4, 13, 14]);
     assert_eq!(report.not_objects.first, [5]);
     assert_eq!(report.reserved.first, [6]);
     assert_eq!(report.not_text.first, [7, 8, 9]);
-    assert_eq!(report.too_long.first, [11, 12]);
-    assert_eq!(report.skipped(), 10);
+    assert_eq!(report.too_long.first, [11, 12, 15]);
+    assert_eq!(report.skipped(), 11);
     assert_eq!(bodies(&journal).await, ["{\"a\":1}", &long, "{\"a\" : 2 }"]);
 }
 

@@ -290,6 +290,20 @@ async fn show_follows_over_segments_until_a_signal() {
     assert!(segments(&path).len() > 4);
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_signal_ends_a_program_whose_output_is_blocked() {
+    let directory = directory();
+    journal_with(&directory.path().join("j"), (0..500).map(long_entry)).await;
+    let args = ["show", "j", "--all", "--follow", "--width", "0"];
+    let mut child = program(directory.path(), &args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::with_capacity(10, child.stdout.take().unwrap());
+    output.read_line(&mut String::new()).unwrap();
+    // The rest does not fit into the pipe, and is not read.
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
 #[tokio::test]
 async fn an_output_that_nobody_reads_ends_the_program_quietly() {
     let directory = directory();
