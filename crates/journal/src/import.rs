@@ -16,8 +16,6 @@ use crate::line::{self, MAX_LINE, MAX_RECORD};
 
 /// How many numbers of lines a [`SkippedLines`] has.
 const FIRST: usize = 10;
-/// The bytes of entries that are handed over at once.
-const BLOCK: usize = 256 * 1024;
 /// The most appends whose answers have not come yet.
 const IN_FLIGHT: usize = 16_384;
 
@@ -247,7 +245,7 @@ fn read<R: Read>(
     sender: &mpsc::Sender<Vec<(u64, Entry)>>,
 ) -> (ImportReport, io::Result<()>) {
     let mut report = ImportReport::default();
-    let (mut block, mut weight) = (Vec::new(), 0);
+    let mut block = Vec::new();
     let result = loop {
         let line = match lines.next() {
             Ok(Some(line)) => line,
@@ -257,17 +255,13 @@ fn read<R: Read>(
         report.lines += 1;
         report.bytes += line.read;
         match line.entry() {
-            Ok(entry) => {
-                weight += entry.weight();
-                block.push((report.lines, entry));
-            }
+            Ok(entry) => block.push((report.lines, entry)),
             Err(problem) => report.skip(problem, report.lines),
         }
-        if weight >= BLOCK {
-            weight = 0;
-            if sender.blocking_send(std::mem::take(&mut block)).is_err() {
-                return (report, Ok(()));
-            }
+        // A pipe may be silent for long.
+        if !lines.has_line() && !block.is_empty() && sender.blocking_send(std::mem::take(&mut block)).is_err()
+        {
+            return (report, Ok(()));
         }
     };
     // An import that was dropped needs nothing any more.
@@ -356,6 +350,11 @@ struct Lines<R> {
 impl<R: Read> Lines<R> {
     fn new(reader: R) -> Self {
         Self { reader: BufReader::with_capacity(128 * 1024, reader), line: Vec::new(), is_first: true }
+    }
+
+    /// Whether the next line was read already.
+    fn has_line(&self) -> bool {
+        memchr::memchr(b'\n', self.reader.buffer()).is_some()
     }
 
     fn next(&mut self) -> io::Result<Option<Line<'_>>> {

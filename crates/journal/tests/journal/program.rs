@@ -353,6 +353,34 @@ async fn import_prints_what_it_skipped() {
     assert_eq!(String::from_utf8(ended.stdout).unwrap(), "imported 1 of 1 line as record 0\n");
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn import_takes_lines_of_a_pipe_at_once_until_a_signal() {
+    let directory = directory();
+    let path = directory.path();
+    journal_with(&path.join("j"), [entry(0)]).await;
+    let mut importing = program(path, &["import", "-", "j"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = importing.stdin.take().unwrap();
+    let following = Following::new(path, &["show", "j", "--from", "1", "--follow", "--interval", "5"]);
+    for n in 1..4 {
+        writeln!(lines, "{{\"n\":{n}}}").unwrap();
+        assert_eq!(following.line(), format!("{n} {{\"n\":{n}}}"));
+    }
+    assert!(Command::new("kill").arg(importing.id().to_string()).status().unwrap().success());
+    let ended = importing.wait_with_output().unwrap();
+    assert_eq!((ended.status.code(), ended.stdout.len()), (Some(2), 0));
+    let errors = String::from_utf8(ended.stderr).unwrap();
+    let expected = "journal: standard input: interrupted after 3 records were appended: ";
+    assert!(errors.starts_with(expected) && errors.lines().count() == 1, "{errors}");
+    assert_eq!(following.end("-TERM"), Some(0));
+    assert!(output(path, &["check", "j"]).starts_with("j: 4 records of the numbers 0 to 3"));
+}
+
 #[tokio::test]
 async fn import_removes_no_segments_unless_it_is_asked_to() {
     let directory = directory();

@@ -28,6 +28,11 @@ pub(crate) enum ProgramError {
         #[source]
         source: ImportError,
     },
+    #[error(
+        "{file}: interrupted after {records} records were appended: `journal show` prints the last one; import the lines \
+         after it"
+    )]
+    Interrupted { file: String, records: u64 },
     #[error("cannot write the output: check the disk or the pipe that it goes to")]
     Output(#[source] io::Error),
     #[error("cannot start: check the limits of this process")]

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use watchkeeper_journal::{Durability, ImportReport, Journal, JournalConfig, SkippedLines, import};
 
 use crate::error::{Printed, ProgramError, printed};
+use crate::signals::signal;
 use crate::text::{self, count};
 use crate::{Outcome, note};
 
@@ -17,7 +18,8 @@ use crate::{Outcome, note};
 /// Each line that is a JSON object becomes a record of its own. Other lines are skipped and counted: lines that are no
 /// JSON, no object, or not UTF-8, lines with fields _wk_*, and lines over 1 MiB. A line of another journal's segment is
 /// imported without its tail; its key and its position are kept. To import a whole journal, import its segments from the
-/// oldest to the newest. The same lines imported again are there twice.
+/// oldest to the newest. The same lines imported again are there twice. SIGINT and SIGTERM end an import; what was
+/// appended stays.
 ///
 /// Exit codes: 0 if all lines were imported, 1 if some were skipped, 2 if the import did not end.
 #[derive(Args)]
@@ -88,9 +90,14 @@ pub(crate) fn run(flags: &ImportFlags) -> Result<Outcome, ProgramError> {
 }
 
 async fn run_import(flags: &ImportFlags) -> Result<ImportReport, ProgramError> {
+    let interrupted = signal().map_err(ProgramError::Start)?;
     // Before the journal: without the file there is nothing to make.
     let (name, reader) = open(&flags.file)?;
-    let journal = Journal::open(&flags.directory, flags.config()).await?;
+    tokio::pin!(interrupted);
+    let journal = tokio::select! {
+        opened = Journal::open(&flags.directory, flags.config()) => opened?,
+        () = &mut interrupted => return Err(ProgramError::Interrupted { file: name, records: 0 }),
+    };
     let recovery = journal.recovery();
     if !recovery.is_clean() {
         note(&format!(
@@ -101,9 +108,19 @@ async fn run_import(flags: &ImportFlags) -> Result<ImportReport, ProgramError> {
             recovery.torn_bytes,
         ));
     }
-    let imported = import(reader, &journal).await;
+    let first = journal.cursor().seq();
+    let imported = tokio::select! {
+        imported = import(reader, &journal) => Some(imported),
+        () = &mut interrupted => None,
+    };
     let closed = journal.close().await;
-    let report = imported.map_err(|source| ProgramError::Import { file: name, source })?;
+    let report = match imported {
+        Some(imported) => imported.map_err(|source| ProgramError::Import { file: name, source })?,
+        None => {
+            let records = journal.cursor().seq() - first;
+            return Err(ProgramError::Interrupted { file: name, records });
+        }
+    };
     closed?;
     Ok(report)
 }

@@ -4,6 +4,7 @@ mod check;
 mod error;
 mod import;
 mod show;
+mod signals;
 mod text;
 mod usage;
 

@@ -2,7 +2,6 @@
 
 mod filter;
 mod output;
-mod signals;
 
 use std::collections::VecDeque;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -14,10 +13,10 @@ use watchkeeper::subscription::Cursor;
 use watchkeeper_journal::{JournalView, ReadFrom, ReadItem, ViewReader};
 
 use crate::error::{ProgramError, printed};
+use crate::signals::Stop;
 use crate::{Outcome, note};
 use filter::{Condition, Filter};
 use output::Output;
-use signals::Stop;
 
 /// Print the records, one a line
 ///

@@ -60,8 +60,9 @@ fn wait_for(
     process::exit(0);
 }
 
+/// Handles the signals from now on, and waits for one. It needs a tokio runtime.
 #[cfg(unix)]
-fn signal() -> io::Result<impl Future<Output = ()> + Send> {
+pub(crate) fn signal() -> io::Result<impl Future<Output = ()> + Send> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
@@ -74,7 +75,7 @@ fn signal() -> io::Result<impl Future<Output = ()> + Send> {
 
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
-fn signal() -> io::Result<impl Future<Output = ()> + Send> {
+pub(crate) fn signal() -> io::Result<impl Future<Output = ()> + Send> {
     Ok(async {
         let _ = tokio::signal::ctrl_c().await;
     })
