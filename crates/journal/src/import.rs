@@ -161,7 +161,8 @@ debug_as_text!(ImportError);
 /// one of tokio's blocking threads, and has about 2 MiB of the file in memory besides what waits in the journal, also for
 /// a line of any length. Every answer is checked.
 ///
-/// Lines that were imported before are imported again.
+/// Lines that were imported before are imported again. A segment of the same journal has no end while it is imported:
+/// limit the reader to its size.
 ///
 /// # Errors
 ///

@@ -18,7 +18,8 @@ use crate::{Outcome, note};
 /// Each line that is a JSON object becomes a record of its own. Other lines are skipped and counted: lines that are no
 /// JSON, no object, or not UTF-8, lines with fields _wk_*, and lines over 1 MiB. A line of another journal's segment is
 /// imported without its tail; its key and its position are kept. To import a whole journal, import its segments from the
-/// oldest to the newest. The same lines imported again are there twice. SIGINT and SIGTERM end an import; what was
+/// oldest to the newest. A file that grows is imported up to
+/// its size at the start. The same lines imported again are there twice. SIGINT and SIGTERM end an import; what was
 /// appended stays.
 ///
 /// Exit codes: 0 if all lines were imported, 1 if some were skipped, 2 if the import did not end.
@@ -138,7 +139,9 @@ fn open(path: &Path) -> Result<(String, Progress), ProgramError> {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         let size = metadata.is_file().then_some(metadata.len());
-        Ok(Progress::new(Box::new(source), file.clone(), size))
+        // A segment of the same journal grows by what is imported. Some files of the system have no size.
+        let limit = size.filter(|size| *size > 0).unwrap_or(u64::MAX);
+        Ok(Progress::new(Box::new(source.take(limit)), file.clone(), size))
     };
     let reader = opened().map_err(|source| ProgramError::File { file: file.clone(), source })?;
     Ok((file, reader))
