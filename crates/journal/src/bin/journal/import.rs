@@ -18,9 +18,10 @@ use crate::{Outcome, note};
 /// Each line that is a JSON object becomes a record of its own. Other lines are skipped and counted: lines that are no
 /// JSON, no object, or not UTF-8, lines with fields _wk_*, and lines over 1 MiB. A line of another journal's segment is
 /// imported without its tail; its key and its position are kept. To import a whole journal, import its segments from the
-/// oldest to the newest. A file that grows is imported up to
-/// its size at the start. The same lines imported again are there twice. SIGINT and SIGTERM end an import; what was
-/// appended stays.
+/// oldest to the newest.
+///
+/// A file that grows is imported up to its size at the start; lines of a pipe are imported as they come. The same lines
+/// imported again are there twice. SIGINT and SIGTERM end an import; what was appended stays.
 ///
 /// Exit codes: 0 if all lines were imported, 1 if some were skipped, 2 if the import did not end.
 #[derive(Args)]
