@@ -102,12 +102,13 @@ async fn run_import(flags: &ImportFlags) -> Result<ImportReport, ProgramError> {
     };
     let recovery = journal.recovery();
     if !recovery.is_clean() {
+        let (damaged, gaps) = (recovery.damage.len() as u64, recovery.gaps.len() as u64);
         note(&format!(
-            "{}: its opening has found {} damaged places and {} gaps, and cut a torn tail of {} bytes",
+            "{}: its opening has found {} and {}, and cut a torn tail of {}",
             journal.place(),
-            recovery.damage.len(),
-            recovery.gaps.len(),
-            recovery.torn_bytes,
+            count(damaged, "damaged place"),
+            count(gaps, "gap"),
+            count(recovery.torn_bytes, "byte"),
         ));
     }
     let first = journal.cursor().seq();
