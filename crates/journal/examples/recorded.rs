@@ -31,10 +31,10 @@ async fn process(directory: &std::path::Path, from: u64, polls: u64) -> Result<(
     let nodes = ["n1", "n2", "n3"].map(|name| ObservedSource::new(name, Arc::new(AtomicU64::new(from))));
     let provider = StaticSourceProvider::new(nodes.into());
     let runtime = ObservationRuntime::start_in_background(provider, PerSource::new(height), config.clone())?;
-    let recording = journal.record(&runtime.handle(), &config);
+    let recording = journal.record(&runtime.handle(), &config)?;
     let done = runtime.handle().all_sources("polled", |height| *height >= from + polls);
     done.within(Duration::from_secs(20)).await?;
-    runtime.stop().await;
+    let _ = runtime.stop().await;
     let health = recording.finished().await;
     println!("recorded {} publications, lost {}", health.recorded, health.lost);
     journal.close().await?;

@@ -56,6 +56,13 @@ impl Entry {
         if body.len() > MAX_RECORD {
             return Err(EntryError::TooLong { bytes: body.len() });
         }
+        if !body.starts_with('{') {
+            // What it is, is found below; a number may be visited as an object.
+            let is_json = serde_json::from_str::<IgnoredAny>(&body).is_ok();
+            if is_json {
+                return Err(EntryError::NotAnObject);
+            }
+        }
         let mut reader = serde_json::Deserializer::from_str(&body);
         let checked = reader.deserialize_any(Object).and_then(|checked| reader.end().map(|()| checked));
         match checked {

@@ -74,6 +74,8 @@ pub struct Emitter<O> {
     pub(crate) upstream: Arc<str>,
     pub(crate) start: UpstreamPosition,
     pub(crate) index: u64,
+    /// Each item has a number of its own in the upstream.
+    pub(crate) is_numbered: bool,
     pub(crate) attempt: u64,
 }
 
@@ -82,7 +84,15 @@ impl<O> Emitter<O> {
     #[must_use]
     pub fn new(upstream: impl Into<Arc<str>>, position: UpstreamPosition) -> Self {
         let upstream = upstream.into();
-        Self { outputs: Vec::new(), before: 0, upstream, start: position, index: 0, attempt: 1 }
+        Self {
+            outputs: Vec::new(),
+            before: 0,
+            upstream,
+            start: position,
+            index: 0,
+            is_numbered: false,
+            attempt: 1,
+        }
     }
 
     /// Emits an output, after those before it. It is published once its item is committed.
@@ -105,7 +115,7 @@ impl<O> Emitter<O> {
     /// The item's position: the same each time the item is handled, also after a crash.
     #[must_use]
     pub fn position(&self) -> UpstreamPosition {
-        self.start.after(self.index)
+        self.start.of_item(self.index, self.is_numbered)
     }
 
     /// 1 for the first attempt since the item was read or the stage was restarted, and one more after each failure. For the

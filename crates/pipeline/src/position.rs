@@ -28,7 +28,7 @@ use watchkeeper::subscription::{Cursor, PositionError};
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UpstreamPosition {
-    /// Of an observation or a stage.
+    /// Of an observation, a stage or a log.
     Batch {
         /// The position before the next batch.
         cursor: Cursor,
@@ -48,7 +48,17 @@ impl UpstreamPosition {
         }
     }
 
-    /// The number of batches before it of an observation or a stage, or of items of a stream.
+    /// The position of an item of a piece that begins here. In a log each item has a number of its own.
+    pub(crate) fn of_item(self, index: u64, is_numbered: bool) -> Self {
+        match self {
+            Self::Batch { cursor, .. } if is_numbered => {
+                Self::Batch { cursor: cursor.at(cursor.seq() + index), done: 0 }
+            }
+            start => start.after(index),
+        }
+    }
+
+    /// The number of batches before it of an observation or a stage, or of items of a log or a stream.
     #[must_use]
     pub fn number(self) -> u64 {
         match self {

@@ -44,7 +44,7 @@ pub(crate) struct Wanted {
     pub(crate) head: fn(Arc<dyn Any + Send + Sync>) -> Option<Head>,
 }
 
-/// Where a stage reads its items: an observation, another stage, or a stream. A stage may have several, which it reads in
+/// Where a stage reads its items: an observation, another stage, a log, or a stream. A stage may have several, which it reads in
 /// turn as they have something.
 ///
 /// A slow stage makes its upstream stages wait. It never makes an observation wait: what its history loses meanwhile
@@ -289,8 +289,8 @@ pub enum UpstreamErrorKind {
     /// The observation or the stage does not know the cursor: it is of another run, or of the future.
     #[error(
         "the committed position cannot be read from: {0}; resume the observation with ObservationConfig::resume, from a \
-         point that was recorded before the commit; keep the store of a stage before this one; or begin with a store \
-         without a position"
+         point that was recorded before the commit; keep the store of a stage before this one; put back the log that was \
+         read, with the records up to there; or begin with a store without a position"
     )]
     Cursor(CursorError),
     /// The stage before has another store than it had.
@@ -405,12 +405,6 @@ impl<T> Items<T> {
 impl<T> Chunk<T> {
     /// The position before item `index`.
     pub(crate) fn position(&self, index: usize) -> UpstreamPosition {
-        match self.start {
-            _ if index >= self.items.len() => self.end,
-            UpstreamPosition::Batch { cursor, .. } if self.is_numbered => {
-                UpstreamPosition::Batch { cursor: cursor.at(cursor.seq() + index as u64), done: 0 }
-            }
-            start => start.after(index as u64),
-        }
+        if index >= self.items.len() { self.end } else { self.start.of_item(index as u64, self.is_numbered) }
     }
 }

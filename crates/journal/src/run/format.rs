@@ -10,7 +10,8 @@ use watchkeeper::{DynError, Observer};
 
 /// Writes an observer's snapshots and events as JSON, and reads them again.
 ///
-/// It is called in the task that records, not in the one that observes. A panic ends the recording.
+/// It is called in the task that records, not in the one that observes. What panics while it is written is recorded as
+/// lost.
 pub trait RunFormat<O: Observer>: Send + Sync + 'static {
     /// The snapshot as JSON.
     ///

@@ -11,7 +11,7 @@
 //!
 //! | field | |
 //! |---|---|
-//! | `kind` | `start`, `success`, `failure`, `sources`, `transition`, `stop`, or `lost` |
+//! | `kind` | `start`, `success`, `failure`, `sources`, `transition` or `stop` |
 //! | `at` | nanoseconds since the `start` of this process, on tokio's clock |
 //! | `time` | the wall time, RFC 3339 in UTC |
 //! | `number` | the number of the publication, without gaps in one process |
@@ -21,7 +21,9 @@
 //! | `success` | `cycle`, `generation`, `took_ns`, `is_polled`, `value`, `events` |
 //! | `failure` | `cycle`, `took_ns`, `stage`, `cause`, `message`, `rebuild` |
 //! | `run` | the observation's settings, in a `start` and in each thousandth record |
-//! | `lost` | `publications`, `batches`, `events` that were not recorded before this record, and `why` |
+//! | `lost` | `publications`, `batches`, `events` that the tap has lost or that could not be written as JSON, and `why` |
+//!
+//! A record whose append has failed is missing: `number`, `cursor` and `event_count` of the next one say what it had.
 
 mod format;
 mod per_source;
@@ -86,7 +88,7 @@ const LONGEST_NAME: usize = 100;
 /// let journal = RunJournal::open(data, "counter", JournalConfig::default(), SerdeFormat).await?;
 /// let config = ObservationConfig { resume: journal.resume().await?, ..Default::default() };
 /// let runtime = ObservationRuntime::start_in_background(steps(), Counter, config.clone())?;
-/// let recording = journal.record(&runtime.handle(), &config);
+/// let recording = journal.record(&runtime.handle(), &config)?;
 /// # let reached = runtime.handle().eventually("two polls", |sum| *sum >= 10).within(std::time::Duration::from_secs(20));
 /// # reached.await?;
 /// runtime.stop().await;
@@ -156,8 +158,12 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
     ///
     /// # Errors
     ///
-    /// [`RunError`]: the last records cannot be read, or are of something else.
+    /// [`RunError`]: a recording has not [finished](Recording::finished), or the last records cannot be read or are of
+    /// something else.
     pub async fn resume(&self) -> Result<Option<Resume>, RunError> {
+        if *self.recordings.borrow() > 0 {
+            return Err(RunError::InProgress);
+        }
         Ok(self.last_record().await?.map(|(_, record)| record.resume()))
     }
 
@@ -176,6 +182,19 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
     /// [`CloseError`].
     pub async fn close(&self) -> Result<(), CloseError> {
         self.journal.close().await
+    }
+}
+
+/// Clones share the journal.
+impl<O: Observer, F> Clone for RunJournal<O, F> {
+    fn clone(&self) -> Self {
+        Self {
+            journal: self.journal.clone(),
+            name: Arc::clone(&self.name),
+            format: Arc::clone(&self.format),
+            recordings: self.recordings.clone(),
+            observer: std::marker::PhantomData,
+        }
     }
 }
 
@@ -213,6 +232,9 @@ pub enum RunError {
     /// The journal cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// A recording of this journal has not finished: it would write after the point, or between the other's records.
+    #[error("a recording is in progress: stop its runtime, and await Recording::finished")]
+    InProgress,
     /// A record is not of a run, or not of this observer.
     #[error(
         "record {number} is no record of this run: {problem}; give the journal of the same observer and format"

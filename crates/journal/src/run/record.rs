@@ -6,11 +6,17 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use watchkeeper::ObservationFailureStage as Stage;
+use watchkeeper::report::one_line;
 use watchkeeper::runtime::{Cause, State, StopReason};
 use watchkeeper::subscription::{Cursor, Resume};
 
 use super::RunError;
 use crate::reader::Record;
+
+/// 100 years in nanoseconds.
+const LONGEST_RUN: u64 = 100 * 366 * 24 * 3_600 * 1_000_000_000;
+/// What a runtime resumes from at most.
+const LARGEST: u64 = u64::MAX / 2;
 
 /// One record.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,7 +58,6 @@ pub(super) enum Kind {
     Sources,
     Transition,
     Stop,
-    Lost,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -232,10 +237,30 @@ impl<'de> Deserialize<'de> for Time {
 
 impl RunRecord {
     pub(super) fn read(record: &Record) -> Result<Self, RunError> {
-        record.parse().map_err(|error| RunError::Record {
-            number: record.number(),
-            problem: watchkeeper::report::one_line(&error.to_string(), 200),
-        })
+        let number = record.number();
+        let wrong = |problem: &str| RunError::Record { number, problem: one_line(problem, 200) };
+        let read: Self = record.parse().map_err(|error| wrong(&error.to_string()))?;
+        match read.impossible() {
+            Some(problem) => Err(wrong(problem)),
+            None => Ok(read),
+        }
+    }
+
+    /// What no recording writes, and nobody could count on from.
+    fn impossible(&self) -> Option<&'static str> {
+        let success = self.success.as_ref();
+        let events = success.map_or(0, |success| success.events.len() as u64);
+        let times = [Some(self.at), success.and_then(|success| success.at)];
+        let is_far = |at: i64| at.unsigned_abs() > LONGEST_RUN;
+        let cursor = self.cursor.0;
+        let counts = [self.number, self.cycle, self.event_count, cursor.seq(), cursor.generation()];
+        let checks = [
+            (times.into_iter().flatten().any(is_far), "a time is over 100 years from the start"),
+            (counts.into_iter().any(|count| count > LARGEST), "a number is over half of the largest one"),
+            (events > 0 && cursor.seq() == 0, "it has events, and its cursor is before the first batch"),
+            (events > self.event_count, "it has more events than there were"),
+        ];
+        checks.into_iter().find_map(|(is_wrong, problem)| is_wrong.then_some(problem))
     }
 
     /// Why the run has ended, if this is its end.

@@ -15,9 +15,9 @@ use watchkeeper::{
     ObservationSnapshot, Observer,
 };
 
-use super::RunJournal;
 use super::format::{RunClock, RunFormat};
 use super::record::{Failure, Kind, Lost, RunRecord, Settings, Success, Text, Time};
+use super::{RunError, RunJournal};
 use crate::entry::Entry;
 use crate::error::AppendError;
 use crate::journal::{Appended, Journal};
@@ -38,7 +38,7 @@ pub struct Recording {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunHealth {
-    /// How many publications were recorded as durably as the journal's level promises.
+    /// How many records were written as durably as the journal's level promises: the start, and one for each publication.
     pub recorded: u64,
     /// How many publications are missing in the record.
     pub lost: u64,
@@ -78,20 +78,33 @@ impl Recording {
 }
 
 impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
-    /// Records each publication of a runtime, or of a feed, from now on. The observation never waits for the journal.
+    /// Records each publication of a runtime, or of a [live](watchkeeper::feed::Feed::live) feed, from now on. The
+    /// observation never waits for the journal; snapshots become JSON in a task of the same executor.
     ///
     /// `config` is that of the runtime: a replay needs its interval, its `stale_after` and its name. Call it right after
     /// [`start_in_background`](watchkeeper::ObservationRuntime::start_in_background) to record everything. Otherwise the
     /// record begins with what is known by now.
     ///
+    /// # Errors
+    ///
+    /// [`RunError::InProgress`]: another recording has not finished.
+    ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn record(&self, handle: &ObservationHandle<O>, config: &ObservationConfig) -> Recording {
+    pub fn record(
+        &self,
+        handle: &ObservationHandle<O>,
+        config: &ObservationConfig,
+    ) -> Result<Recording, RunError> {
         self.record_with(handle, config, TapLimits::default())
     }
 
     /// The same with limits for what waits for a slow disk. What is beyond them is lost, and the exact gap is recorded.
+    ///
+    /// # Errors
+    ///
+    /// As [`record`](Self::record).
     ///
     /// # Panics
     ///
@@ -101,12 +114,18 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
         handle: &ObservationHandle<O>,
         config: &ObservationConfig,
         limits: TapLimits,
-    ) -> Recording {
+    ) -> Result<Recording, RunError> {
+        let recording = InProgress::begin(&self.recordings).ok_or(RunError::InProgress)?;
         let (tap, status, cursor) = begin(handle, limits);
         let (changes, health) = watch::channel(RunHealth::default());
         let changes = Arc::new(changes);
         let (answers, answered) = mpsc::channel(ANSWERS);
-        let last = Point { number: tap.next_number() - 1, cursor, event_count: 0 };
+        let known = config.resume.map_or(0, |resume| resume.event_count);
+        let last = Point {
+            number: tap.next_number() - 1,
+            cursor: status.snapshot.as_ref().map_or(cursor, |snapshot| snapshot.cursor),
+            event_count: status.snapshot.as_ref().map_or(known, |snapshot| snapshot.event_count),
+        };
         let recorder = Recorder {
             journal: self.journal.clone(),
             format: Arc::clone(&self.format),
@@ -121,10 +140,9 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
             health: Arc::clone(&changes),
             observer: std::marker::PhantomData,
         };
-        self.recordings.send_modify(|recordings| *recordings += 1);
-        tokio::spawn(confirm(answered, changes, self.recordings.clone()));
+        tokio::spawn(confirm(answered, changes, recording));
         tokio::spawn(recorder.run(tap, status));
-        Recording { health }
+        Ok(Recording { health })
     }
 }
 
@@ -167,7 +185,7 @@ enum Answer {
 async fn confirm(
     mut answers: mpsc::Receiver<Answer>,
     health: Arc<watch::Sender<RunHealth>>,
-    recordings: watch::Sender<u64>,
+    recording: InProgress,
 ) {
     while let Some(answer) = answers.recv().await {
         let (recorded, lost, problem) = match answer {
@@ -188,8 +206,29 @@ async fn confirm(
             }
         });
     }
-    recordings.send_modify(|recordings| *recordings -= 1);
+    drop(recording);
     health.send_modify(|health| health.is_over = true);
+}
+
+/// Counts as a recording while it lives.
+struct InProgress(watch::Sender<u64>);
+
+impl InProgress {
+    fn begin(recordings: &watch::Sender<u64>) -> Option<Self> {
+        let begins = |recordings: &mut u64| {
+            *recordings += 1;
+            *recordings == 1
+        };
+        let is_first = recordings.send_if_modified(begins);
+        let counted = Self(recordings.clone());
+        is_first.then_some(counted)
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.send_modify(|recordings| *recordings -= 1);
+    }
 }
 
 /// Where the record is.
@@ -219,9 +258,17 @@ struct Recorder<O: Observer, F> {
 
 impl<O: Observer, F: RunFormat<O>> Recorder<O, F> {
     async fn run(mut self, mut tap: Tap<O>, status: ObservationStatus<O>) {
-        self.last.event_count = status.snapshot.as_ref().map_or(0, |snapshot| snapshot.event_count);
-        let start = self.start(&status);
         let is_over = matches!(status.state, State::Stopped { .. });
+        let start = match self.start(&status).and_then(|start| Ok(Entry::new(&start)?)) {
+            Ok(entry) => Ok(entry),
+            Err(error) => {
+                // The run needs its start, even without what was known by then.
+                self.lose(1, one_line(&error_chain(&*error), MESSAGE)).await;
+                let mut known = status.clone();
+                known.snapshot = None;
+                self.start(&known).and_then(|start| Ok(Entry::new(&start)?))
+            }
+        };
         self.write(start, self.last).await;
         drop(status);
         while !is_over {
@@ -272,9 +319,9 @@ impl<O: Observer, F: RunFormat<O>> Recorder<O, F> {
 
     async fn record(&mut self, record: &Record<O>) {
         let point = Point { number: record.number, cursor: record.cursor, event_count: record.event_count };
-        let text = self.text(record);
+        let entry = self.text(record).and_then(|text| Ok(Entry::new(&text)?));
         self.paused = record.status.paused;
-        self.write(text, point).await;
+        self.write(entry, point).await;
     }
 
     fn text(&mut self, record: &Record<O>) -> Result<RunRecord, DynError> {
@@ -354,8 +401,7 @@ impl<O: Observer, F: RunFormat<O>> Recorder<O, F> {
         })
     }
 
-    async fn write(&mut self, record: Result<RunRecord, DynError>, point: Point) {
-        let entry = record.and_then(|record| Ok(Entry::new(&record)?));
+    async fn write(&mut self, entry: Result<Entry, DynError>, point: Point) {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => return self.lose(1, one_line(&error_chain(&*error), MESSAGE)).await,

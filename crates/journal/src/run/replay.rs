@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use watchkeeper::feed::{Feed, FeedError, FeedFailure, FeedLoss, FeedStart, FeedSuccess};
@@ -30,9 +30,11 @@ pub struct Replay<O: Observer, F> {
     feed: Feed<O>,
     format: Arc<F>,
     clock: RunClock,
-    /// The number and the wall time of the last record, by which gaps and the begin of another process are found.
+    /// The number of the last record, and the count of events after it, by which gaps are found.
     number: Option<u64>,
-    started: std::time::SystemTime,
+    event_count: u64,
+    /// When the present process began to record.
+    started: SystemTime,
     reader: ViewReader,
     next: Option<(u64, RunRecord)>,
 }
@@ -69,7 +71,8 @@ pub enum ReplayError {
 debug_as_text!(ReplayError);
 
 impl<O: Observer, F: RunFormat<O>> Replay<O, F> {
-    /// The run `name` in a directory. It reads, and needs no lock: the run may still be recorded.
+    /// The run `name` in a directory. It needs no lock: the run may still be recorded. It reads the files on the calling
+    /// thread, 1 MiB at a time, as `step` and `play` do.
     ///
     /// # Errors
     ///
@@ -92,12 +95,10 @@ impl<O: Observer, F: RunFormat<O>> Replay<O, F> {
         let first = first_where(&source, |record| of_instance(record, instance))?;
         let mut reader = view.reader(ReadFrom::Number(first)).map_err(|_| empty())?;
         let (number, record) = next_record(&mut reader)?.ok_or_else(empty)?;
-        let settings = record.run.clone().unwrap_or(Settings {
-            name: None,
-            interval_ns: 1_000_000_000,
-            stale_after_ns: None,
-            history_limit: 64,
-        });
+        let settings = match &record.run {
+            Some(settings) => settings.clone(),
+            None => settings(view, number)?.ok_or_else(empty)?,
+        };
         let config = ObservationConfig {
             name: settings.name,
             interval: Duration::from_nanos(settings.interval_ns),
@@ -112,7 +113,8 @@ impl<O: Observer, F: RunFormat<O>> Replay<O, F> {
             format: Arc::new(format),
             clock,
             number: None,
-            started: record.time.0,
+            event_count: record.event_count - events_of(&record),
+            started: wall(&record, -record.at),
             reader,
             next: Some((number, record)),
         })
@@ -157,8 +159,9 @@ impl<O: Observer, F: RunFormat<O>> Replay<O, F> {
     /// [`ReplayError`]; nothing further can be published.
     pub fn step(&mut self) -> Result<bool, ReplayError> {
         let Some((number, record)) = self.next.take() else { return Ok(false) };
-        self.next = next_record(&mut self.reader)?;
-        self.publish(number, record)?;
+        let next = next_record(&mut self.reader);
+        self.publish(number, record, matches!(next, Ok(Some(_))))?;
+        self.next = next?;
         Ok(true)
     }
 
@@ -179,18 +182,24 @@ impl<O: Observer, F: RunFormat<O>> Replay<O, F> {
         Ok(())
     }
 
-    fn publish(&mut self, number: u64, record: RunRecord) -> Result<(), ReplayError> {
-        if record.kind == Kind::Start && self.number.is_some() {
+    fn publish(&mut self, number: u64, record: RunRecord, continues: bool) -> Result<(), ReplayError> {
+        let is_first = self.number.is_none();
+        // Another process counts its publications from the beginning.
+        let is_next = record.kind == Kind::Start || self.number.is_some_and(|last| record.number <= last);
+        if is_next && !is_first {
             self.next_process(&record);
         }
         let at = self.clock.instant(record.at).max(self.feed.now());
-        self.gap(number, &record, at)?;
-        self.number = Some(record.number);
+        if !is_first {
+            self.gap(number, &record, at, is_next)?;
+        }
+        (self.number, self.event_count) = (Some(record.number), record.event_count);
         let order = |source| ReplayError::Order { number, source };
         let (cycle, state) = (record.cycle, State::from(record.state));
         if let Some(names) = &record.sources {
-            let of = record.success.as_ref().map_or(cycle, |success| success.cycle);
-            self.feed.sources(self.before(&record, at), of, names.iter().cloned()).map_err(order)?;
+            self.feed
+                .sources(self.before(&record, at), first_cycle(&record), names.iter().cloned())
+                .map_err(order)?;
         }
         if let Some(success) = record.success {
             let at = success.at.map_or(at, |at| self.clock.instant(at).max(self.feed.now()));
@@ -209,8 +218,7 @@ impl<O: Observer, F: RunFormat<O>> Replay<O, F> {
             self.feed.failure(at, failure).map_err(order)?;
         }
         if let State::Stopped { reason } = state {
-            // The run continues in another process.
-            let continues = self.next.as_ref().is_some_and(|(_, next)| next.kind == Kind::Start);
+            // What follows is of another process, which continues the run.
             return if continues { Ok(()) } else { self.feed.stop(at, reason).map_err(order) };
         }
         let status = self.feed.handle().status();
@@ -246,33 +254,36 @@ impl<O: Observer, F: RunFormat<O>> Replay<O, F> {
     }
 
     /// Marks what is missing before the record.
-    fn gap(&mut self, number: u64, record: &RunRecord, at: Instant) -> Result<(), ReplayError> {
-        let Some(last) = self.number else { return Ok(()) };
-        let events = record.success.as_ref().map_or(0, |success| success.events.len() as u64);
-        let handle = self.feed.handle();
-        let known = handle.latest_snapshot().map_or(0, |snapshot| snapshot.event_count);
+    fn gap(
+        &mut self,
+        number: u64,
+        record: &RunRecord,
+        at: Instant,
+        is_next: bool,
+    ) -> Result<(), ReplayError> {
+        let events = events_of(record);
         let before = record.cursor.0.seq() - u64::from(events > 0);
         let batches = before.saturating_sub(self.feed.cursor().seq());
-        let publications = match record.kind {
-            // Another process counts for itself: what it has lost is at least its batches.
-            Kind::Start => batches,
-            _ => record.number.saturating_sub(last).saturating_sub(1),
-        };
+        let last = self.number.unwrap_or(record.number);
+        // What another process has lost before its first record is at least its batches.
+        let between = if is_next { 0 } else { record.number.saturating_sub(last).saturating_sub(1) };
+        let publications = between.max(batches);
         if publications == 0 {
             return Ok(());
         }
-        let events =
-            if batches == 0 { 0 } else { (record.event_count - events).saturating_sub(known).max(batches) };
-        let loss = FeedLoss { publications, batches: batches.min(publications), events };
+        let lost = (record.event_count - events).saturating_sub(self.event_count);
+        let events = if batches == 0 { 0 } else { lost.max(batches) };
+        let loss = FeedLoss { publications, batches, events };
         self.feed.lost(at, loss).map_err(|source| ReplayError::Order { number, source })
     }
 
     /// Continues with the clock of the next process.
     fn next_process(&mut self, record: &RunRecord) {
-        let between = record.time.0.duration_since(self.started).unwrap_or_default();
+        let started = wall(record, -record.at);
+        let between = started.duration_since(self.started).unwrap_or_default();
         let start = self.clock.instant(i64::try_from(between.as_nanos()).unwrap_or(i64::MAX));
         self.clock = RunClock::new(start.max(self.feed.now()));
-        self.started = record.time.0;
+        self.started = started;
     }
 }
 
@@ -284,17 +295,45 @@ impl<O: Observer, F> fmt::Debug for Replay<O, F> {
 
 /// The start of a feed right before this record.
 fn start(record: &RunRecord, clock: &RunClock) -> FeedStart {
-    let success = record.success.as_ref();
-    let events = success.map_or(0, |success| success.events.len() as u64);
-    let first = success.and_then(|success| success.at).map_or(record.at, |at| at.min(record.at));
-    let since = u64::try_from(record.at - first).unwrap_or(0);
+    let events = events_of(record);
+    let success_at = record.success.as_ref().and_then(|success| success.at);
+    let first = success_at.map_or(record.at, |at| at.min(record.at));
     FeedStart {
         at: clock.instant(first),
-        system_time: record.time.0.checked_sub(Duration::from_nanos(since)).unwrap_or(record.time.0),
+        system_time: wall(record, first - record.at),
         cursor: Some(record.cursor.0.at(record.cursor.0.seq() - u64::from(events > 0))),
-        cycle: success.map_or(record.cycle, |success| success.cycle),
+        cycle: first_cycle(record),
         event_count: record.event_count - events,
     }
+}
+
+/// The first cycle that the record has something of.
+fn first_cycle(record: &RunRecord) -> u64 {
+    let success = record.success.as_ref().map(|success| success.cycle);
+    success.or(record.failure.as_ref().map(|failure| failure.cycle)).unwrap_or(record.cycle)
+}
+
+fn events_of(record: &RunRecord) -> u64 {
+    record.success.as_ref().map_or(0, |success| success.events.len() as u64)
+}
+
+/// The wall time `nanos` after the record's.
+fn wall(record: &RunRecord, nanos: i64) -> SystemTime {
+    let (time, by) = (record.time.0, Duration::from_nanos(nanos.unsigned_abs()));
+    let moved = if nanos < 0 { time.checked_sub(by) } else { time.checked_add(by) };
+    moved.unwrap_or(time)
+}
+
+/// The settings of the run, which are repeated now and then.
+fn settings(view: &JournalView, from: u64) -> Result<Option<Settings>, ReplayError> {
+    let Ok(mut reader) = view.reader(ReadFrom::Number(from)) else { return Ok(None) };
+    while let Some((_, record)) = next_record(&mut reader)? {
+        if record.run.is_some() {
+            return Ok(record.run);
+        }
+    }
+    // A short rest of a run that was retired up to here.
+    Ok(Some(Settings { name: None, interval_ns: 1_000_000_000, stale_after_ns: None, history_limit: 64 }))
 }
 
 /// The next record and its number in the journal. Gaps are found by the records themselves.

@@ -123,17 +123,25 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
         if newest.instance() != cursor.instance() {
             return Err(CursorError::Foreign.into());
         }
-        if cursor.seq() > newest.seq() {
-            return Err(CursorError::Future { seq: cursor.seq(), published: newest.seq() }.into());
+        let future = |published| CursorError::Future { seq: cursor.seq(), published };
+        if cursor.seq() > newest.seq() || cursor.generation() > newest.generation() {
+            return Err(future(newest.seq()).into());
         }
-        let (instance, seq) = (cursor.instance(), cursor.seq());
         let find = move || {
-            first_where(&source, |record| {
-                of_instance(record, instance)
-                    && (record.cursor.0.seq(), record.cursor.0.generation()) > (seq, cursor.generation())
-            })
+            let ended = end_of_generation(&source, cursor)?;
+            let first = first_where(&source, |record| {
+                let at = record.cursor.0;
+                let is_after = (at.seq(), at.generation()) > (cursor.seq(), cursor.generation());
+                of_instance(record, cursor.instance()) && is_after
+            })?;
+            Ok::<_, RunError>((ended, first))
         };
-        let first = spawn_blocking(find).await.unwrap_or_else(|_| Ok(0))?;
+        // An error means that the executor shuts down.
+        let (ended, first) = spawn_blocking(find).await.unwrap_or(Ok((None, 0)))?;
+        if let Some(published) = ended.filter(|published| cursor.seq() > *published) {
+            // It is of batches that were published and not recorded before a crash.
+            return Err(future(published).into());
+        }
         let reader = self.journal.reader(ReadFrom::Number(first))?;
         Ok(RunSubscription {
             reader,
@@ -203,9 +211,15 @@ impl<O: Observer, F: RunFormat<O>> RunSubscription<O, F> {
             if is_over {
                 return Ok(None);
             }
-            let (recv, changed) = (pin!(self.reader.recv()), pin!(self.recordings.changed()));
-            if let First::Left(item) = first_of(recv, changed).await {
-                return item;
+            let ready = {
+                let (recv, changed) = (pin!(self.reader.recv()), pin!(self.recordings.changed()));
+                first_of(recv, changed).await
+            };
+            match ready {
+                First::Left(item) => return item,
+                First::Right(Ok(())) => {}
+                // The run's journal is dropped: nothing records any more.
+                First::Right(Err(_)) => return self.reader.next_existing().await,
             }
         }
     }
@@ -220,14 +234,16 @@ impl<O: Observer, F: RunFormat<O>> RunSubscription<O, F> {
         if before.seq() < self.cursor.seq() || after.instance() != self.cursor.instance() {
             return Ok(());
         }
-        let missed = before.seq() - self.cursor.seq();
-        if missed > 0 {
-            let resume = self.cursor.at(before.seq());
-            self.ready.push_back((resume, Err(RunRecvError::Lagged { missed, resume })));
-        }
         let generation = after.generation();
-        if generation > self.cursor.generation() {
-            self.ready.push_back((before, Err(RunRecvError::Rebuilt { generation })));
+        let mut cursor = self.cursor;
+        if generation > cursor.generation() {
+            cursor = after.at(cursor.seq());
+            self.ready.push_back((cursor, Err(RunRecvError::Rebuilt { generation })));
+        }
+        let missed = before.seq() - cursor.seq();
+        if missed > 0 {
+            let resume = cursor.at(before.seq());
+            self.ready.push_back((resume, Err(RunRecvError::Lagged { missed, resume })));
         }
         if let Some(success) = success {
             let read = |event| self.format.read_event(event, &self.clock);
@@ -254,20 +270,36 @@ impl<O: Observer, F> fmt::Debug for RunSubscription<O, F> {
 }
 
 /// What was ready first.
-enum First<L> {
+enum First<L, R> {
     Left(L),
-    Right,
+    Right(R),
 }
 
 async fn first_of<L, R>(
     mut left: Pin<&mut impl Future<Output = L>>,
     mut right: Pin<&mut impl Future<Output = R>>,
-) -> First<L> {
+) -> First<L, R> {
     poll_fn(|context| match left.as_mut().poll(context) {
         Poll::Ready(left) => Poll::Ready(First::Left(left)),
-        Poll::Pending => right.as_mut().poll(context).map(|_| First::Right),
+        Poll::Pending => right.as_mut().poll(context).map(First::Right),
     })
     .await
+}
+
+/// The number after the last batch of the cursor's generation, if a later one has begun and the record of it is kept.
+fn end_of_generation(source: &ScanSource, cursor: Cursor) -> Result<Option<u64>, RunError> {
+    let is_later = |record: &RunRecord| {
+        of_instance(record, cursor.instance()) && record.cursor.0.generation() > cursor.generation()
+    };
+    let later = first_where(source, is_later)?;
+    let Some(last) = later.checked_sub(1) else { return Ok(None) };
+    let Some(record) = source.first_record(last)?.filter(|record| record.number() == last) else {
+        return Ok(None);
+    };
+    let record = RunRecord::read(&record)?;
+    let is_its =
+        of_instance(&record, cursor.instance()) && record.cursor.0.generation() == cursor.generation();
+    Ok(Some(record.cursor.0.seq()).filter(|_| is_its && later < source.frontier.next))
 }
 
 pub(super) fn of_instance(record: &RunRecord, instance: u128) -> bool {

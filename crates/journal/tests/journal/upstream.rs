@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use watchkeeper::DynError;
 use watchkeeper_journal::{Journal, JournalConfig};
-use watchkeeper_pipeline::{Emitter, FileStore, Handler, Item, Pipeline, PipelineState, stage};
+use watchkeeper_pipeline::{
+    Emitter, FileStore, Handler, Item, Pipeline, PipelineState, UpstreamPosition, stage,
+};
 
 use crate::common::*;
 
-type Heard = Arc<Mutex<Vec<Item<u64>>>>;
+type Heard = Arc<Mutex<Vec<(Item<u64>, UpstreamPosition)>>>;
 
 struct Sum {
     heard: Heard,
@@ -18,8 +20,8 @@ struct Sum {
 impl Handler<u64> for Sum {
     type Output = u64;
 
-    async fn handle(&mut self, item: Item<&u64>, _: &mut Emitter<u64>) -> Result<(), DynError> {
-        self.heard.lock().unwrap().push(item.cloned());
+    async fn handle(&mut self, item: Item<&u64>, out: &mut Emitter<u64>) -> Result<(), DynError> {
+        self.heard.lock().unwrap().push((item.cloned(), out.position()));
         Ok(())
     }
 }
@@ -48,7 +50,10 @@ async fn a_stage_continues_after_a_restart_and_gets_the_exact_gap() {
     // The end of the journal is the end of its stage.
     journal.close().await.unwrap();
     assert_eq!(pipeline.ended().await.state, PipelineState::Drained);
-    let events = |from: u64, to: u64| (from..to).map(Item::Event).collect::<Vec<_>>();
+    // The position of a record is its own, whatever was read with it.
+    let first = journal.cursor();
+    let at = |n| UpstreamPosition::Batch { cursor: first.at(n), done: 0 };
+    let events = |from: u64, to: u64| (from..to).map(|n| (Item::Event(n), at(n))).collect::<Vec<_>>();
     assert_eq!(std::mem::take(&mut *heard.lock().unwrap()), events(0, 60));
 
     // While no stage reads, retention removes some of what comes.
@@ -62,7 +67,7 @@ async fn a_stage_continues_after_a_restart_and_gets_the_exact_gap() {
     let pipeline = start(&journal, &stores, &heard).await;
     journal.close().await.unwrap();
     assert_eq!(pipeline.ended().await.state, PipelineState::Drained);
-    let mut expected = vec![Item::Lagged { missed: oldest - 60 }];
+    let mut expected = vec![(Item::Lagged { missed: oldest - 60 }, at(60))];
     expected.extend(events(oldest, 100));
     assert_eq!(*heard.lock().unwrap(), expected);
 }

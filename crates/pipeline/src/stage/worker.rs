@@ -233,7 +233,7 @@ where
             self.parts.shared.retries.fetch_add(1, Relaxed);
         }
         // A replay may have used it meanwhile.
-        self.emitter.start = pending.chunk.start;
+        (self.emitter.start, self.emitter.is_numbered) = (pending.chunk.start, pending.chunk.is_numbered);
         let name = &self.slots[pending.slot].name;
         if self.emitter.upstream != *name {
             self.emitter.upstream = Arc::clone(name);

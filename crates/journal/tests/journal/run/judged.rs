@@ -87,7 +87,7 @@ async fn live(life: &Life, journal: &RunJournal<App>) -> Verdicts {
             sleep_until(start + ms(at)).await;
         }
         if at == life.record && recording.is_none() {
-            recording = Some(journal.record(&handle, &config()));
+            recording = Some(journal.record(&handle, &config()).unwrap());
         }
         match act {
             Some(act) => running.act(act).await,

@@ -38,7 +38,7 @@ fn publish(feed: &mut Feed<App>, cycle: u64, events: Vec<u64>) {
 async fn the_records_have_everything_that_was_published() {
     let journal = in_memory(SerdeFormat);
     let running = run(Instant::now(), vec![(1_900, Act::Fail(200))], config());
-    let recording = journal.record(&running.runtime.handle(), &config());
+    let recording = journal.record(&running.runtime.handle(), &config()).unwrap();
     tokio::time::sleep(ms(1_250)).await;
     running.act(Act::Join("n3")).await;
     tokio::time::sleep(ms(1_000)).await;
@@ -82,7 +82,7 @@ async fn what_the_tap_has_lost_is_an_exact_gap() {
     let journal = in_memory(SerdeFormat);
     let mut feed = live();
     let limits = TapLimits { records: 2, ..TapLimits::default() };
-    let recording = journal.record_with(&feed.handle(), &config(), limits);
+    let recording = journal.record_with(&feed.handle(), &config(), limits).unwrap();
     tokio::task::yield_now().await;
     // Nothing else gets a turn meanwhile: 2 records fit, 8 are lost.
     for cycle in 0..10 {
@@ -153,7 +153,7 @@ impl RunFormat<App> for Fragile {
 async fn what_cannot_be_written_is_a_gap_and_the_rest_goes_on() {
     let journal = in_memory(Fragile);
     let mut feed = live();
-    let recording = journal.record(&feed.handle(), &config());
+    let recording = journal.record(&feed.handle(), &config()).unwrap();
     let mut health = recording.watch_health();
     for (cycle, problem) in
         [(1, None), (2, Some("two is refused")), (3, Some("panicked")), (4, Some("2000")), (5, None)]
@@ -189,7 +189,7 @@ async fn a_recording_may_begin_late_and_begins_with_what_is_known() {
     feed.failure(now, failure).unwrap();
     tokio::time::advance(ms(300)).await;
     let journal = in_memory(SerdeFormat);
-    let recording = journal.record(&feed.handle(), &config());
+    let recording = journal.record(&feed.handle(), &config()).unwrap();
     publish(&mut feed, 2, vec![3]);
     drop(feed);
     assert!(recording.finished().await.is_ok());
@@ -212,14 +212,14 @@ async fn a_recording_may_begin_late_and_begins_with_what_is_known() {
 async fn a_recording_without_an_owner_goes_on_and_a_closed_journal_is_reported() {
     let journal = in_memory(SerdeFormat);
     let mut feed = live();
-    drop(journal.record(&feed.handle(), &config()));
+    drop(journal.record(&feed.handle(), &config()).unwrap());
     publish(&mut feed, 0, vec![]);
     drop(feed);
     while !bodies(&journal.journal().view()).iter().any(|record| record["kind"] == "stop") {
         tokio::task::yield_now().await;
     }
     let mut feed = live();
-    let recording = journal.record(&feed.handle(), &config());
+    let recording = journal.record(&feed.handle(), &config()).unwrap();
     let mut health = recording.watch_health();
     let _ = health.wait_for(|health| health.recorded == 1).await.unwrap();
     journal.close().await.unwrap();

@@ -26,7 +26,7 @@ async fn open(path: &Path) -> Journaled {
 async fn process(journal: &Journaled, time: Duration) {
     let config = ObservationConfig { resume: journal.resume().await.unwrap(), ..config() };
     let running = run(Instant::now(), vec![], config.clone());
-    let recording = journal.record(&running.runtime.handle(), &config);
+    let recording = journal.record(&running.runtime.handle(), &config).unwrap();
     tokio::time::sleep(time).await;
     let _ = running.runtime.stop().await;
     assert!(recording.finished().await.is_ok());
@@ -76,7 +76,7 @@ async fn a_restart_resumes_and_cursors_of_before_are_served_from_disk_and_then_l
     let following = {
         let config = ObservationConfig { resume: Some(first), ..config() };
         let running = run(Instant::now(), vec![], config.clone());
-        let recording = journal.record(&running.runtime.handle(), &config);
+        let recording = journal.record(&running.runtime.handle(), &config).unwrap();
         tokio::time::sleep(ms(250)).await;
         let following = tokio::spawn(all(journal.subscribe_from(cursor).await.unwrap()));
         tokio::time::sleep(ms(3_000)).await;
@@ -112,7 +112,7 @@ async fn a_crash_loses_what_was_not_recorded_and_nothing_else() {
     let directory = common::directory();
     let journal = open(directory.path()).await;
     let running = run(Instant::now(), vec![], config());
-    let recording = journal.record(&running.runtime.handle(), &config());
+    let recording = journal.record(&running.runtime.handle(), &config()).unwrap();
     tokio::time::sleep(ms(3_250)).await;
     running.runtime.control().pause().await.unwrap();
     let mut health = recording.watch_health();
@@ -188,7 +188,7 @@ async fn a_process_that_does_not_resume_begins_another_run() {
     process(&journal, ms(1_750)).await;
     let before = beginning(&journal).await;
     let running = run(Instant::now(), vec![], config());
-    let recording = journal.record(&running.runtime.handle(), &config());
+    let recording = journal.record(&running.runtime.handle(), &config()).unwrap();
     tokio::time::sleep(ms(3_250)).await;
     let _ = running.runtime.stop().await;
     assert!(recording.finished().await.is_ok());

@@ -88,7 +88,7 @@ async fn waits_on_sources_have_the_verdicts_of_the_run() {
     let handle = runtime.handle();
     let journal: RunJournal<Nodes, _> =
         RunJournal::of(Journal::in_memory(common::config()).unwrap(), "nodes", PerSourceFormat);
-    let recording = journal.record(&handle, &config());
+    let recording = journal.record(&handle, &config()).unwrap();
     let mut judged = Vec::new();
     let mut steps: Vec<u64> = BEGIN.into_iter().chain([6_900, 11_900, 22_130]).collect();
     steps.sort_unstable();

@@ -170,7 +170,7 @@ where
         self.make_handler().map_err(|failure| failure.message)?;
         let Some(handler) = &mut self.handler else { return Err("there is no handler".to_owned()) };
         self.emitter.upstream = letter.upstream.clone();
-        self.emitter.start = letter.position;
+        (self.emitter.start, self.emitter.is_numbered) = (letter.position, false);
         self.emitter.begin(0, letter.attempts + 1);
         self.parts.shared.retries.fetch_add(1, Relaxed);
         self.is_replaying = true;
