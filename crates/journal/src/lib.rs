@@ -8,6 +8,8 @@ mod health;
 mod journal;
 mod line;
 pub mod medium;
+#[cfg(test)]
+mod power_cut;
 mod reader;
 mod recovery;
 mod segment;

@@ -75,6 +75,8 @@ pub(crate) struct Writer {
     /// Lines that could not be written, with `buffered`.
     backlog: Vec<u8>,
     backlog_records: u64,
+    /// A left segment with bytes of a failed write behind its end, which could not be removed yet.
+    torn: Option<(Arc<dyn MediumFile>, u64)>,
     /// The disk was full, and the reserve is gone.
     is_full: Option<Arc<io::Error>>,
     pub(crate) events: Vec<Event>,
@@ -90,6 +92,12 @@ enum Failed {
     Unknown(Arc<io::Error>),
     /// The sync failed.
     Unsynced(Arc<io::Error>),
+}
+
+/// Removes what is behind `end`, for good.
+fn cut(file: &dyn MediumFile, end: u64) -> io::Result<()> {
+    file.truncate(end)?;
+    file.sync()
 }
 
 impl Writer {
@@ -108,6 +116,7 @@ impl Writer {
             readable: next,
             backlog: Vec::new(),
             backlog_records: 0,
+            torn: None,
             is_full: None,
             events: Vec::new(),
             _lock: lock,
@@ -234,6 +243,7 @@ impl Writer {
             self.make_reserve().map_err(|_| Failed::Undone(error))?;
             self.is_full = None;
         }
+        self.torn.take_if(|(file, end)| cut(&**file, *end).is_ok());
         self.roll(lines.len() as u64, now);
         if self.active.is_none() {
             self.begin_segment(now, lines).map_err(|error| {
@@ -243,7 +253,11 @@ impl Writer {
         }
         let Some(active) = &mut self.active else { return Ok(()) };
         if let Err(error) = append_all(&*active.file, lines) {
-            let is_undone = active.file.truncate(active.end).is_ok();
+            // Its numbers are used again only if no power cut brings it back.
+            let is_undone = cut(&*active.file, active.end).is_ok();
+            if !is_undone {
+                self.torn = Some((Arc::clone(&active.file), active.end));
+            }
             let seals = self.failed(&error) || !is_undone;
             if seals {
                 self.seal(false);
