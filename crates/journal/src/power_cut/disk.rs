@@ -81,7 +81,7 @@ impl Content {
 
 enum NameChange {
     Create(String, usize),
-    Rename(String, String),
+    Rename(String, String, usize),
     Remove(String),
 }
 
@@ -91,10 +91,11 @@ impl NameChange {
             Self::Create(name, file) => {
                 names.insert(name.clone(), *file);
             }
-            Self::Rename(from, to) => {
-                if let Some(file) = names.remove(from) {
-                    names.insert(to.clone(), file);
+            Self::Rename(from, to, file) => {
+                if names.get(from) == Some(file) {
+                    names.remove(from);
                 }
+                names.insert(to.clone(), *file);
             }
             Self::Remove(name) => {
                 names.remove(name);
@@ -109,8 +110,8 @@ struct State {
     names: BTreeMap<String, usize>,
     durable: BTreeMap<String, usize>,
     changes: Vec<NameChange>,
-    /// How many operations work until all fail.
-    fuse: Option<u32>,
+    /// `None`: everything works.
+    fuse: Option<Fuse>,
     is_blown: bool,
     has_short_writes: bool,
     random: Random,
@@ -118,6 +119,15 @@ struct State {
     /// Numbers below were removed by retention, as it may.
     retired: u64,
     least_segments: usize,
+}
+
+/// Operations that fail.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fuse {
+    /// How many work first.
+    pub(super) works: u32,
+    /// How many fail then.
+    pub(super) fails: u32,
 }
 
 /// What becomes of an operation.
@@ -131,16 +141,19 @@ enum Fate {
 impl State {
     fn fate(&mut self) -> Fate {
         match &mut self.fuse {
-            None => Fate::Works,
-            Some(0) if self.is_blown => Fate::Fails,
-            Some(0) => {
+            Some(Fuse { works: 0, fails: 1.. }) if !self.is_blown => {
                 self.is_blown = true;
                 Fate::Interrupted
             }
-            Some(left) => {
-                *left -= 1;
+            Some(Fuse { works: 0, fails: fails @ 1.. }) => {
+                *fails -= 1;
+                Fate::Fails
+            }
+            Some(Fuse { works: works @ 1.., .. }) => {
+                *works -= 1;
                 Fate::Works
             }
+            _ => Fate::Works,
         }
     }
 
@@ -191,13 +204,13 @@ impl Disk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets every operation after the next `operations` fail; returns what was set before.
-    pub(super) fn set_fuse(&self, operations: Option<u32>) -> Option<u32> {
-        std::mem::replace(&mut self.state().fuse, operations)
+    /// Returns what was set before.
+    pub(super) fn set_fuse(&self, fuse: Option<Fuse>) -> Option<Fuse> {
+        std::mem::replace(&mut self.state().fuse, fuse)
     }
 
-    pub(super) fn renew_fuse(&self, operations: Option<u32>) {
-        self.set_fuse(operations);
+    pub(super) fn renew_fuse(&self, fuse: Option<Fuse>) {
+        self.set_fuse(fuse);
         self.state().is_blown = false;
     }
 
@@ -299,8 +312,8 @@ impl Medium for Disk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.change(|state| {
-            state.file(from)?;
-            state.rename(NameChange::Rename(from.to_owned(), to.to_owned()));
+            let file = state.file(from)?;
+            state.rename(NameChange::Rename(from.to_owned(), to.to_owned(), file));
             Ok(())
         })
     }

@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::disk::Disk;
+use super::disk::{Disk, Fuse};
 use super::model::{Checked, Model};
 use crate::config::{Durability, JournalConfig};
 use crate::journal::position;
@@ -34,8 +34,8 @@ impl fmt::Debug for Call {
 /// One process: it opens the journal, appends groups of calls, and ends.
 #[derive(Clone, Default)]
 struct Process {
-    /// How many operations of the disk work.
-    fuse: Option<u32>,
+    /// The operations of the disk that fail.
+    fuse: Option<Fuse>,
     groups: Vec<Vec<Call>>,
     closes: bool,
     /// Whether the power is cut at its end.
@@ -74,7 +74,9 @@ pub(super) fn life() -> impl Strategy<Value = Life> {
 }
 
 fn process() -> impl Strategy<Value = Process> {
-    let fuse = prop_oneof![1 => Just(None), 2 => (0..60_u32).prop_map(Some)];
+    let fails = prop_oneof![2 => Just(u32::MAX), 1 => 0..6_u32];
+    let fuse = (0..60_u32, fails).prop_map(|(works, fails)| Some(Fuse { works, fails }));
+    let fuse = prop_oneof![1 => Just(None), 3 => fuse];
     (fuse, vec(vec(call(), 1..4), 0..6), any::<bool>(), any::<bool>())
         .prop_map(|(fuse, groups, closes, cuts)| Process { fuse, groups, closes, cuts })
 }
@@ -140,11 +142,12 @@ impl Life {
             now += Duration::from_secs(group.len() as u64);
         }
         let fuse = disk.set_fuse(None);
-        model.running(medium, &writer.frontier())?;
+        model.running(medium, disk, &writer.frontier())?;
         disk.set_fuse(fuse);
         if process.closes {
             match writer.close(now) {
                 Ok(()) => model.closed(),
+                Err((0, _)) => model.written(),
                 Err((lost, _)) if lost as usize == model.in_memory() => {}
                 Err((lost, _)) => return Err(format!("{lost} are lost, and {} were", model.in_memory())),
             }

@@ -1,7 +1,9 @@
 //! The proof of what is promised: random lives of a journal, with power cuts, kills and failing disks, against a model.
 //!
-//! A power cut loses any of the unsynced blocks, sizes and names. `JOURNAL_CASES` sets the number of lives.
+//! A power cut loses any of the unsynced blocks, sizes and names. `JOURNAL_CASES` sets the number of lives. Deliberate
+//! [bugs] show that the model finds what is wrong.
 
+mod bugs;
 mod disk;
 mod life;
 mod model;

@@ -93,7 +93,11 @@ impl Model {
             self.next = first + request.entries.len() as u64;
             let fate = match level {
                 Durability::Memory => Fate::InMemory,
-                Durability::Buffered => self.written(Fate::Buffered),
+                Durability::Buffered => {
+                    // What waited in memory was written first.
+                    self.written();
+                    Fate::Buffered
+                }
                 Durability::Group | Durability::Always => Fate::Durable,
             };
             for (operation, number) in self.operations[operations].iter_mut().zip(first..) {
@@ -103,10 +107,9 @@ impl Model {
         Ok(())
     }
 
-    /// What waited in memory was written first.
-    fn written(&mut self, fate: Fate) -> Fate {
-        self.replace(&[Fate::InMemory], fate);
-        fate
+    /// What waited in memory was written.
+    pub(super) fn written(&mut self) {
+        self.replace(&[Fate::InMemory], Fate::Buffered);
     }
 
     fn replace(&mut self, old: &[Fate], new: Fate) {
@@ -166,10 +169,12 @@ impl Model {
     }
 
     /// Checks what readers of the running process see: all that was answered, and nothing else.
-    pub(super) fn running(&self, medium: &Arc<dyn Medium>, frontier: &Frontier) -> Checked {
+    pub(super) fn running(&self, medium: &Arc<dyn Medium>, disk: &Disk, frontier: &Frontier) -> Checked {
         let identity = self.identity.ok_or("not opened")?;
-        let found = self.read(medium, identity, frontier)?;
-        let oldest = frontier.oldest();
+        let mut found = self.read(medium, identity, frontier)?;
+        // A power cut may have brought back what retention had removed.
+        let oldest = frontier.oldest().max(disk.retired());
+        found.retain(|(_, number)| *number >= oldest);
         let expected: Vec<(usize, u64)> = self
             .operations
             .iter()
