@@ -82,7 +82,7 @@ impl Medium for Broken {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = self.disk.list()?;
         if self.bug == Bug::ListForgetsTheNewest && names.len() > 2 {
-            names.retain(|name| name.ends_with(".jsonl"));
+            names.retain(|name| first_of(name).is_some());
             names.pop();
             names.push("journal.json".to_owned());
         }
@@ -148,7 +148,9 @@ impl MediumFile for BrokenFile {
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read_at(offset, bytes)?;
         match self.bug {
-            Bug::ReadEndsEarly if offset > 1_000 => return Ok(0),
+            Bug::ReadEndsEarly => {
+                return Ok(count.min(1_000_usize.saturating_sub(usize::try_from(offset).unwrap())));
+            }
             Bug::ReadFlipsABit if count > 700 => bytes[600] ^= 1,
             _ => {}
         }

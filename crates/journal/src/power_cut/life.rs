@@ -148,7 +148,7 @@ impl Life {
             match writer.close(now) {
                 Ok(()) => model.closed(),
                 Err((0, _)) => model.written(),
-                Err((lost, _)) if lost as usize == model.in_memory() => {}
+                Err((lost, _)) if lost == model.in_memory() => {}
                 Err((lost, _)) => return Err(format!("{lost} are lost, and {} were", model.in_memory())),
             }
         }

@@ -130,8 +130,8 @@ impl Model {
         self.operations.len()
     }
 
-    pub(super) fn in_memory(&self) -> usize {
-        self.operations.iter().filter(|operation| operation.fate == Fate::InMemory).count()
+    pub(super) fn in_memory(&self) -> u64 {
+        self.operations.iter().filter(|operation| operation.fate == Fate::InMemory).count() as u64
     }
 
     pub(super) fn closed(&mut self) {
@@ -156,11 +156,11 @@ impl Model {
     ) -> Checked {
         let known = *self.identity.get_or_insert(identity);
         ensure(known == identity, || "the journal has another identity".to_owned())?;
+        let found = self.read(medium, identity, frontier)?;
+        self.settle(&found, disk.retired())?;
         ensure(frontier.next >= self.next, || {
             format!("the next number is {}, and {} was used", frontier.next, self.next - 1)
         })?;
-        let found = self.read(medium, identity, frontier)?;
-        self.settle(&found, disk.retired())?;
         let plain = plain(disk);
         let ours: Vec<usize> = found.iter().map(|(op, _)| *op).collect();
         ensure(plain == ours, || format!("a plain reader sees the operations {plain:?}, and ours {ours:?}"))?;

@@ -4,6 +4,8 @@ mod common;
 
 mod appending;
 mod bad_input;
+mod faults;
+mod faulty;
 mod plain;
 mod reading;
 mod recovering;
