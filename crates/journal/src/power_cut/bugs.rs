@@ -52,7 +52,7 @@ const BUGS: [Bug; 14] = [
 ];
 
 /// The most lives until a bug is found.
-const LIVES: usize = 5_000;
+const LIVES: usize = 10_000;
 
 struct Broken {
     disk: Disk,

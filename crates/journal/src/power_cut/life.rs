@@ -75,7 +75,9 @@ pub(super) fn life() -> impl Strategy<Value = Life> {
 
 fn process() -> impl Strategy<Value = Process> {
     let fails = prop_oneof![2 => Just(u32::MAX), 1 => 0..6_u32];
-    let fuse = (0..60_u32, fails).prop_map(|(works, fails)| Some(Fuse { works, fails }));
+    // An opening takes about ten operations.
+    let works = prop_oneof![0..16_u32, 0..80_u32];
+    let fuse = (works, fails).prop_map(|(works, fails)| Some(Fuse { works, fails }));
     let fuse = prop_oneof![1 => Just(None), 3 => fuse];
     (fuse, vec(vec(call(), 1..4), 0..6), any::<bool>(), any::<bool>())
         .prop_map(|(fuse, groups, closes, cuts)| Process { fuse, groups, closes, cuts })

@@ -43,6 +43,8 @@ pub(super) struct Model {
     identity: Option<Cursor>,
     /// Every number is below that was answered or read, and that nothing has taken back.
     next: u64,
+    /// The next number at the last opening: a reader may have a cursor of it.
+    opened: u64,
 }
 
 #[derive(Deserialize)]
@@ -158,9 +160,11 @@ impl Model {
         ensure(known == identity, || "the journal has another identity".to_owned())?;
         let found = self.read(medium, identity, frontier)?;
         self.settle(&found, disk.retired())?;
-        ensure(frontier.next >= self.next, || {
-            format!("the next number is {}, and {} was used", frontier.next, self.next - 1)
+        let least = self.next.max(self.opened);
+        ensure(frontier.next >= least, || {
+            format!("the next number is {}, and {least} was it before", frontier.next)
         })?;
+        self.opened = frontier.next;
         let plain = plain(disk);
         let ours: Vec<usize> = found.iter().map(|(op, _)| *op).collect();
         ensure(plain == ours, || format!("a plain reader sees the operations {plain:?}, and ours {ours:?}"))?;

@@ -274,6 +274,39 @@ async fn closing_reports_what_is_lost() {
 }
 
 #[tokio::test]
+async fn closing_reports_a_sync_that_failed_earlier() {
+    let disk = Faulty::default();
+    let config = JournalConfig { segment_bytes: 4_096, ..level(Durability::Buffered) };
+    let journal = open_on(&disk, config).await;
+    disk.fail(Operation::Sync, 1);
+    for n in 0..5 {
+        assert_eq!(journal.append(long_entry(n)).await.unwrap().durability, Durability::Buffered);
+    }
+    let health = journal.health();
+    assert_eq!((health.problems, health.last_problem.unwrap().kind), (1, JournalProblemKind::Sync));
+    // A segment is left only when it is durable.
+    assert_eq!(disk.segments().len(), 1);
+    append_all(&journal, 5..6).await;
+    assert_eq!(disk.segments().len(), 2);
+    // What the later syncs have confirmed may not be all.
+    assert!(matches!(journal.close().await, Err(CloseError::Write { lost: 0, .. })));
+}
+
+#[tokio::test]
+async fn a_segment_without_records_that_stays_is_begun_again() {
+    for kind in [io::ErrorKind::FileTooLarge, io::ErrorKind::StorageFull] {
+        let disk = Faulty::default();
+        let journal = open_on(&disk, config()).await;
+        disk.fail_as(Operation::Append, 0, 1, Some(kind)).fail(Operation::Remove, 2);
+        journal.append(entry(0)).await.unwrap_err();
+        assert_eq!(disk.segments().len(), 1, "it could not be removed");
+        append_all(&journal, 0..3).await;
+        assert_eq!(numbers(&journal).await, [0, 1, 2]);
+        check_after_closing(&disk, journal, &[0, 1, 2]).await;
+    }
+}
+
+#[tokio::test]
 async fn a_removed_directory_is_a_failed_write() {
     for durability in [Durability::Buffered, Durability::Group, Durability::Always] {
         let parent = directory();

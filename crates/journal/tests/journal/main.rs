@@ -1,4 +1,6 @@
-//! The journal by its public interface, on real files.
+//! The journal by its public interface, on real files and on faulty ones.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

@@ -143,9 +143,9 @@ async fn a_batch_with_a_hole_at_the_very_end_is_cut() {
     journal.close().await.unwrap();
     let file = segments(directory.path()).remove(0);
     let mut bytes = fs::read(&file).unwrap();
-    let third = bytes.iter().position(|byte| *byte == b'3').unwrap();
-    let damaged = bytes.len() - (bytes.len() - third) / 2;
-    bytes[damaged - 10..damaged].fill(0);
+    // The end of the last line but one.
+    let last = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap();
+    bytes[last - 10..last].fill(0);
     fs::write(&file, bytes).unwrap();
     for (uncommitted, torn) in [(2, true), (0, false)] {
         let (journal, recovery) = recovered(directory.path()).await;
