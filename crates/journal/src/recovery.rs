@@ -241,6 +241,8 @@ struct OpenBatch {
     batch: Batch,
     lines: Vec<(u64, u32)>,
     has_hole: bool,
+    /// Where the valid part ended before it, and the number that was due.
+    before: (u64, u64),
 }
 
 impl Scan {
@@ -277,12 +279,11 @@ impl Scan {
             }
         }
         if let Some(open) = open {
-            let start = open.lines.first().map_or(scan.end, |(offset, _)| *offset);
             scan.uncommitted = open.lines.len() as u64;
             scan.records -= scan.uncommitted;
-            scan.end = start;
-            scan.next = scan.next.min(open.batch.first.max(first));
-            scan.damage.retain(|damage| damage.offset < start);
+            // Damage in front of it is at the end too, or the next opening would find another end and other numbers.
+            (scan.end, scan.next) = open.before;
+            scan.damage.retain(|damage| damage.offset < scan.end);
         }
         Ok(Some(scan))
     }
@@ -305,6 +306,7 @@ impl Scan {
                     batch,
                     lines: vec![line],
                     has_hole: record.number != batch.first,
+                    before: (self.end, self.next),
                 });
             }
         }
