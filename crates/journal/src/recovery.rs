@@ -414,8 +414,9 @@ impl Scan {
             Ok(copy) => copy,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // An earlier opening has copied it, or was interrupted.
-                if medium.open(&name, false)?.size()? >= length {
-                    return Ok(());
+                let copy = medium.open(&name, true)?;
+                if copy.size()? >= length {
+                    return copy.sync();
                 }
                 medium.remove(&name)?;
                 medium.create(&name)?

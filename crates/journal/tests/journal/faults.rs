@@ -6,8 +6,8 @@ use std::io;
 use std::sync::Arc;
 
 use watchkeeper_journal::{
-    AppendError, CloseError, Durability, Entry, GapCause, Journal, JournalConfig, JournalProblemKind,
-    ReadFrom,
+    AppendError, CloseError, Durability, Entry, GapCause, Journal, JournalConfig, JournalError,
+    JournalProblemKind, ReadFrom,
 };
 
 use crate::common::*;
@@ -304,6 +304,42 @@ async fn a_segment_without_records_that_stays_is_begun_again() {
         assert_eq!(numbers(&journal).await, [0, 1, 2]);
         check_after_closing(&disk, journal, &[0, 1, 2]).await;
     }
+}
+
+#[tokio::test]
+async fn nothing_is_appended_after_a_torn_end_that_cannot_be_cut() {
+    // The records before the torn one, and the number of segments after the next append.
+    for (before, segments) in [(0, 1), (1, 2), (3, 2)] {
+        let disk = Faulty::default();
+        let journal = open_on(&disk, config()).await;
+        append_all(&journal, 0..=before).await;
+        journal.close().await.unwrap();
+        disk.cut_end(1);
+        disk.fail(Operation::Truncate, 1);
+        let journal = open_on(&disk, config()).await;
+        assert!(journal.recovery().torn_bytes > 0);
+        append_all(&journal, before..before + 2).await;
+        assert_eq!(disk.segments().len(), segments);
+        assert_eq!(numbers(&journal).await, (0..before + 2).collect::<Vec<_>>());
+        journal.close().await.unwrap();
+        assert_eq!(numbers(&open_on(&disk, config()).await).await, (0..before + 2).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_journal_does_not_open_while_lines_of_a_batch_cannot_be_cut() {
+    let (disk, journal) = three(config()).await;
+    journal.append_batch((3..6).map(entry).collect()).await.unwrap();
+    journal.close().await.unwrap();
+    disk.cut_end(1);
+    for operation in [Operation::Create, Operation::SyncNames, Operation::Truncate] {
+        disk.fail(operation, 1);
+        let error = Journal::open_on(Arc::new(disk.clone()), config()).await.unwrap_err();
+        assert!(matches!(error, JournalError::Io { .. }), "{operation:?}: {error}");
+    }
+    let journal = open_on(&disk, config()).await;
+    assert_eq!((journal.recovery().uncommitted, numbers(&journal).await), (2, vec![0, 1, 2]));
+    assert_eq!(journal.append(entry(3)).await.unwrap().number, 3);
 }
 
 #[tokio::test]

@@ -71,11 +71,18 @@ impl Faulty {
 
     pub(crate) fn segments(&self) -> Vec<String> {
         let names = self.files.list().unwrap();
-        names.into_iter().filter(|name| name.ends_with(".jsonl")).collect()
+        names.into_iter().filter(|name| name.starts_with('0')).collect()
     }
 
     pub(crate) fn size(&self, name: &str) -> u64 {
         self.files.open(name, false).map_or(0, |file| file.size().unwrap())
+    }
+
+    /// Cuts the last bytes of the newest segment.
+    pub(crate) fn cut_end(&self, bytes: u64) {
+        let name = self.segments().pop().unwrap();
+        let file = self.files.open(&name, true).unwrap();
+        file.truncate(file.size().unwrap() - bytes).unwrap();
     }
 
     fn content(&self, name: &str) -> String {
