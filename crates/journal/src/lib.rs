@@ -10,6 +10,8 @@ mod import;
 mod journal;
 mod line;
 pub mod medium;
+#[cfg(test)]
+mod power_cut;
 mod reader;
 mod recovery;
 pub mod run;

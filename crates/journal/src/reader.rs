@@ -343,7 +343,7 @@ impl Scan {
             }
             let Some((first, reader)) = &mut self.current else {
                 match self.open()? {
-                    Begun::Nothing => return Ok(None),
+                    Begun::Nothing => return Ok(self.rest()),
                     Begun::Segment => continue,
                     Begun::Gap(gap) => return Ok(Some(ReadItem::Gap(gap))),
                 }
@@ -356,11 +356,17 @@ impl Scan {
             if let Some(Chunk { bytes, pieces }) = chunk {
                 (self.chunk, self.pieces) = (bytes, pieces.into());
             } else if place.is_some_and(|place| place + 1 == self.frontier.segments.len()) {
-                return Ok(None);
+                return Ok(self.rest());
             } else {
                 (self.current, self.last) = (None, Some(first));
             }
         }
+    }
+
+    /// The numbers before the frontier that nothing else has.
+    fn rest(&mut self) -> Option<ReadItem> {
+        let next = self.frontier.next;
+        (self.expected < next).then(|| ReadItem::Gap(self.gap(next, GapCause::Missing)))
     }
 
     /// Opens the next segment.

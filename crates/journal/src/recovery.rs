@@ -99,7 +99,11 @@ pub(crate) fn open(medium: &Arc<dyn Medium>, cancelled: &AtomicBool) -> Result<O
     let names = medium.list().map_err(|error| JournalError::io(&place, "list it", error))?;
     let is_new = !names.iter().any(|name| name == IDENTITY);
     let instance = match read_identity(&**medium)? {
-        Some(instance) => instance,
+        Some(instance) => {
+            // A process that was killed may have made names that no sync has covered.
+            medium.sync_names().map_err(|error| JournalError::io(&place, "sync it", error))?;
+            instance
+        }
         None => make_identity(&**medium, &names)?,
     };
     let mut report = Recovery { is_new, ..Recovery::default() };
@@ -203,13 +207,18 @@ fn segments(
     report.gaps.extend(missing(due, newest));
     let failed = |error| JournalError::io(&place, "recover the newest segment", error);
     let file = medium.open(&segment_name(newest), true).map_err(failed)?;
-    let scan = match Scan::of(&file, newest, cancelled).map_err(failed)? {
-        Some(scan) => scan,
-        None => return Err(JournalError::Cancelled),
-    };
-    let is_cut = scan.mend(medium, &file, report).map_err(failed)?;
-    segments.push(Segment { first: newest, end: scan.end });
-    Ok((segments, is_cut.then_some(file), scan.next))
+    let scan = || Scan::of(&file, newest, cancelled).map_err(failed)?.ok_or(JournalError::Cancelled);
+    let mut found = scan()?;
+    if found.silence(medium, &file).map_err(failed)? {
+        found = found.again(scan()?);
+    }
+    let is_cut = found.mend(medium, &file, report).map_err(failed)?;
+    // Nor its last records: what is read from now on stays.
+    file.sync().map_err(failed)?;
+    if is_cut || found.end > 0 {
+        segments.push(Segment { first: newest, end: found.end });
+    }
+    Ok((segments, is_cut.then_some(file), found.next))
 }
 
 /// What the newest segment has.
@@ -232,6 +241,8 @@ struct OpenBatch {
     batch: Batch,
     lines: Vec<(u64, u32)>,
     has_hole: bool,
+    /// Where the valid part ended before it, and the number that was due.
+    before: (u64, u64),
 }
 
 impl Scan {
@@ -268,12 +279,11 @@ impl Scan {
             }
         }
         if let Some(open) = open {
-            let start = open.lines.first().map_or(scan.end, |(offset, _)| *offset);
             scan.uncommitted = open.lines.len() as u64;
             scan.records -= scan.uncommitted;
-            scan.end = start;
-            scan.next = scan.next.min(open.batch.first.max(first));
-            scan.damage.retain(|damage| damage.offset < start);
+            // Damage in front of it is at the end too, or the next opening would find another end and other numbers.
+            (scan.end, scan.next) = open.before;
+            scan.damage.retain(|damage| damage.offset < scan.end);
         }
         Ok(Some(scan))
     }
@@ -296,6 +306,7 @@ impl Scan {
                     batch,
                     lines: vec![line],
                     has_hole: record.number != batch.first,
+                    before: (self.end, self.next),
                 });
             }
         }
@@ -316,6 +327,30 @@ impl Scan {
         }
     }
 
+    /// Takes lines of broken batches out of the journal. Returns whether there were any: the segment is to be read again.
+    fn silence(&self, medium: &Arc<dyn Medium>, file: &Arc<dyn MediumFile>) -> io::Result<bool> {
+        if self.broken.is_empty() {
+            return Ok(false);
+        }
+        for (offset, length) in &self.broken {
+            self.keep(&**medium, &**file, *offset, u64::from(*length))?;
+        }
+        medium.sync_names()?;
+        for (offset, _) in &self.broken {
+            // No longer a record, for any reader.
+            file.overwrite(*offset, b"#")?;
+        }
+        file.sync()?;
+        Ok(true)
+    }
+
+    /// The second reading, with what only the first could know.
+    fn again(self, second: Self) -> Self {
+        let mut damage = self.damage;
+        damage.retain(|damage| damage.offset < second.end);
+        Self { damage, uncommitted: second.uncommitted + self.broken.len() as u64, ..second }
+    }
+
     /// Keeps damaged bytes in quarantine, and cuts the torn end. Returns whether the segment may be appended to.
     fn mend(
         &self,
@@ -331,19 +366,8 @@ impl Scan {
             // The bytes stay where they are in any case.
             tracing::warn!(place = %medium.place(), "damaged bytes could not be copied to quarantine");
         }
-        for (offset, length) in &self.broken {
-            self.keep(&**medium, &**file, *offset, u64::from(*length))?;
-        }
-        if !self.broken.is_empty() {
-            medium.sync_names()?;
-            for (offset, _) in &self.broken {
-                // No longer a record, for any reader.
-                file.overwrite(*offset, b"#")?;
-            }
-            file.sync()?;
-        }
-        report.records = self.records - self.broken.len() as u64;
-        report.uncommitted = self.uncommitted + self.broken.len() as u64;
+        report.records = self.records;
+        report.uncommitted = self.uncommitted;
         report.damage.clone_from(&self.damage);
         report.torn_bytes = self.size - self.end;
         if report.torn_bytes == 0 {
@@ -353,12 +377,15 @@ impl Scan {
             if self.has_line(&**file)? {
                 // It may be a whole record with a damaged byte.
                 self.keep(&**medium, &**file, self.end, report.torn_bytes)?;
+                medium.sync_names()?;
             }
             file.truncate(self.end)?;
             file.sync()
         };
         match cut() {
             Ok(()) => Ok(true),
+            // Its lines are valid: they would be read as records once there is a newer segment.
+            Err(error) if self.uncommitted > 0 => Err(error),
             Err(error) => {
                 // It is no part of the journal, and nothing is appended after it.
                 tracing::warn!(place = %medium.place(), %error, "a torn segment could not be cut");
@@ -387,8 +414,9 @@ impl Scan {
             Ok(copy) => copy,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // An earlier opening has copied it, or was interrupted.
-                if medium.open(&name, false)?.size()? >= length {
-                    return Ok(());
+                let copy = medium.open(&name, true)?;
+                if copy.size()? >= length {
+                    return copy.sync();
                 }
                 medium.remove(&name)?;
                 medium.create(&name)?

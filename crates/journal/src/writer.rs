@@ -60,6 +60,16 @@ struct Active {
     end: u64,
     synced: u64,
     born: Instant,
+    /// Bytes of a failed write may be after `end`: nothing is written before they are gone for good.
+    is_torn: bool,
+    /// Nothing is appended to it again.
+    is_left: bool,
+}
+
+impl Active {
+    fn new(file: Arc<dyn MediumFile>, Segment { first, end }: Segment, born: Instant) -> Self {
+        Self { file, first, end, synced: end, born, is_torn: false, is_left: false }
+    }
 }
 
 pub(crate) struct Writer {
@@ -75,6 +85,8 @@ pub(crate) struct Writer {
     /// Lines that could not be written, with `buffered`.
     backlog: Vec<u8>,
     backlog_records: u64,
+    /// A sync failed, with `buffered`. A later one may not cover what it should have.
+    unsynced: Option<Arc<io::Error>>,
     /// The disk was full, and the reserve is gone.
     is_full: Option<Arc<io::Error>>,
     pub(crate) events: Vec<Event>,
@@ -84,11 +96,9 @@ pub(crate) struct Writer {
 
 /// Why a group was not written.
 enum Failed {
-    /// The bytes are not in the segment, and their numbers may be used again.
+    /// The bytes are not in the segment, or are removed before the next write: their numbers are used again.
     Undone(Arc<io::Error>),
-    /// They may be there: their numbers are not used again.
-    Unknown(Arc<io::Error>),
-    /// The sync failed.
+    /// The sync failed. The bytes may survive: their numbers are not used again.
     Unsynced(Arc<io::Error>),
 }
 
@@ -96,8 +106,8 @@ impl Writer {
     pub(crate) fn new(medium: Arc<dyn Medium>, config: JournalConfig, opened: Opened, now: Instant) -> Self {
         let Opened { lock, mut segments, active, next, .. } = opened;
         let active = active.and_then(|file| {
-            let Segment { first, end } = segments.pop()?;
-            Some(Active { file, first, end, synced: end, born: now })
+            let segment = segments.pop()?;
+            Some(Active::new(file, segment, now))
         });
         let writer = Self {
             medium,
@@ -108,6 +118,7 @@ impl Writer {
             readable: next,
             backlog: Vec::new(),
             backlog_records: 0,
+            unsynced: None,
             is_full: None,
             events: Vec::new(),
             _lock: lock,
@@ -194,7 +205,6 @@ impl Writer {
                     AppendError::Write { source }
                 }
             }
-            Failed::Unknown(source) => AppendError::Write { source },
             Failed::Unsynced(source) => AppendError::Sync { source },
         };
         written.extend(firsts.iter().map(|_| Err(error.clone())));
@@ -202,25 +212,25 @@ impl Writer {
 
     /// Writes what waits in memory, and makes everything durable. Returns how many records are not written.
     pub(crate) fn close(&mut self, now: Instant) -> Result<(), (u64, Arc<io::Error>)> {
+        self.cut().map_err(|error| (self.backlog_records, Arc::new(error)))?;
         if !self.backlog.is_empty() {
             let lines = std::mem::take(&mut self.backlog);
             match self.write(&lines, now) {
                 Ok(()) => (self.backlog_records, self.readable) = (0, self.next),
-                Err(Failed::Undone(error) | Failed::Unknown(error) | Failed::Unsynced(error)) => {
+                Err(Failed::Undone(error) | Failed::Unsynced(error)) => {
                     return Err((self.backlog_records, error));
                 }
             }
         }
-        match &self.active {
-            Some(active) if active.end > active.synced => {
-                active.file.sync().map_err(|error| (0, Arc::new(error)))
-            }
-            _ => Ok(()),
+        if let Some(active) = self.active.as_ref().filter(|active| active.end > active.synced) {
+            active.file.sync().map_err(|error| (0, Arc::new(error)))?;
         }
+        self.unsynced.take().map_or(Ok(()), |error| Err((0, error)))
     }
 
     fn encode(&mut self, request: &Request, lines: &mut Vec<u8>) {
-        let batch = request.is_batch.then(|| Batch { first: self.next, count: request.entries.len() as u64 });
+        let batch =
+            request.is_batch.then_some(Batch { first: self.next, count: request.entries.len() as u64 });
         for entry in &request.entries {
             let extras = Extras { batch, key: entry.key.as_deref(), position: entry.position.as_deref() };
             line::encode(lines, entry.body(), extras, self.next);
@@ -234,22 +244,15 @@ impl Writer {
             self.make_reserve().map_err(|_| Failed::Undone(error))?;
             self.is_full = None;
         }
-        self.roll(lines.len() as u64, now);
-        if self.active.is_none() {
-            self.begin_segment(now, lines).map_err(|error| {
-                self.failed(&error);
-                Failed::Undone(Arc::new(error))
-            })?;
+        if let Err(error) = self.make_ready(lines, now) {
+            self.failed(&error);
+            return Err(Failed::Undone(Arc::new(error)));
         }
         let Some(active) = &mut self.active else { return Ok(()) };
         if let Err(error) = append_all(&*active.file, lines) {
-            let is_undone = active.file.truncate(active.end).is_ok();
-            let seals = self.failed(&error) || !is_undone;
-            if seals {
-                self.seal(false);
-            }
-            let error = Arc::new(error);
-            return Err(if is_undone { Failed::Undone(error) } else { Failed::Unknown(error) });
+            let is_left = self.failed(&error);
+            self.tear(is_left);
+            return Err(Failed::Undone(Arc::new(error)));
         }
         let before = active.end;
         active.end += lines.len() as u64;
@@ -264,12 +267,44 @@ impl Writer {
             Err(error) => {
                 // What the operating system still has of it may be gone, whatever a second sync says.
                 active.end = before;
-                let _ = active.file.truncate(before);
                 self.events.push(Event::SyncFailed(error.to_string()));
-                self.seal(false);
+                self.tear(true);
                 Err(Failed::Unsynced(Arc::new(error)))
             }
         }
+    }
+
+    /// Makes an active segment that can be appended to.
+    fn make_ready(&mut self, lines: &[u8], now: Instant) -> io::Result<()> {
+        if let Some(removed) = self.active.take_if(|active| active.file.is_removed().unwrap_or(false)) {
+            self.events.push(Event::Deleted(segment_name(removed.first)));
+        }
+        self.cut()?;
+        self.roll(lines.len() as u64, now);
+        if self.active.is_none() { self.begin_segment(now, lines) } else { Ok(()) }
+    }
+
+    /// Notes that bytes of a failed write may be after the end of the active segment, and tries to remove them.
+    fn tear(&mut self, is_left: bool) {
+        if let Some(active) = &mut self.active {
+            (active.is_torn, active.is_left) = (true, is_left);
+        }
+        // Otherwise the next write tries it again.
+        let _ = self.cut();
+    }
+
+    /// Removes the bytes of a failed write, so that no power cut brings them back, and ends a segment that is left.
+    fn cut(&mut self) -> io::Result<()> {
+        let Some(active) = &mut self.active else { return Ok(()) };
+        if active.is_torn {
+            active.file.truncate(active.end)?;
+            active.file.sync()?;
+            (active.is_torn, active.synced) = (false, active.end);
+        }
+        if active.is_left {
+            self.seal(false);
+        }
+        Ok(())
     }
 
     /// Records a failed write. Returns whether the segment is not to be written any more.
@@ -289,14 +324,9 @@ impl Writer {
         }
     }
 
-    /// Leaves the active segment if it is full, too old, or gone.
+    /// Leaves the active segment if it is full or too old.
     fn roll(&mut self, more: u64, now: Instant) {
         let Some(active) = &self.active else { return };
-        if active.file.is_removed().unwrap_or(false) {
-            self.events.push(Event::Deleted(segment_name(active.first)));
-            self.active = None;
-            return;
-        }
         let is_old =
             self.config.segment_age.is_some_and(|age| now.saturating_duration_since(active.born) >= age);
         if active.end > 0 && (active.end + more > self.config.segment_bytes || is_old) {
@@ -310,12 +340,15 @@ impl Writer {
         if active.end > active.synced
             && let Err(error) = active.file.sync()
         {
+            // It goes on beyond its size: only the newest segment may have what is not durable.
             self.events.push(Event::SyncFailed(error.to_string()));
+            self.unsynced = Some(Arc::new(error));
+            self.active = Some(active);
+            return;
         }
         let segment = Segment { first: active.first, end: active.end };
-        if active.end == 0 {
-            // Its name is free for the segment that begins with the same number.
-            let _ = self.medium.remove(&segment.name());
+        // Its name is free for the segment that begins with the same number. One that stays is retired in its turn.
+        if active.end == 0 && self.medium.remove(&segment.name()).is_ok() {
             return;
         }
         self.sealed.push(segment);
@@ -332,6 +365,7 @@ impl Writer {
         let file = match self.medium.create(&name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // An empty one, of an attempt that failed: a segment with records has an earlier name.
+                self.sealed.pop_if(|last| last.first == first);
                 let file = self.medium.open(&name, true)?;
                 file.truncate(0)?;
                 file
@@ -339,16 +373,19 @@ impl Writer {
             created => created?,
         };
         self.medium.sync_names()?;
-        self.active = Some(Active { file, first, end: 0, synced: 0, born: now });
+        self.active = Some(Active::new(file, Segment { first, end: 0 }, now));
         // Retention parses nothing.
         let most = usize::try_from(self.config.segments).unwrap_or(usize::MAX).max(2);
         while self.sealed.len() + 1 > most {
-            let oldest = self.sealed.remove(0);
-            match self.medium.remove(&oldest.name()) {
+            match self.medium.remove(&self.sealed[0].name()) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    // It is tried again with the next segment.
                     self.events.push(Event::RetentionFailed(error.to_string()));
+                    break;
                 }
-                _ => {}
+                _ => {
+                    self.sealed.remove(0);
+                }
             }
         }
         Ok(())

@@ -1,10 +1,14 @@
-//! The journal by its public interface, on real files.
+//! The journal by its public interface, on real files and on faulty ones.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
 mod appending;
 mod bad_input;
 mod checking;
+mod faults;
+mod faulty;
 mod importing;
 mod plain;
 #[cfg(feature = "cli")]

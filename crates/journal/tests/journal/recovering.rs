@@ -135,6 +135,44 @@ async fn a_batch_with_a_hole_in_the_last_group_was_never_committed() {
 }
 
 #[tokio::test]
+async fn a_batch_with_a_hole_at_the_very_end_is_cut() {
+    let directory = directory();
+    let journal = open(directory.path()).await;
+    append_all(&journal, 0..2).await;
+    journal.append_batch((2..5).map(entry).collect()).await.unwrap();
+    journal.close().await.unwrap();
+    let file = segments(directory.path()).remove(0);
+    let mut bytes = fs::read(&file).unwrap();
+    // The end of the last line but one.
+    let last = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap();
+    bytes[last - 10..last].fill(0);
+    fs::write(&file, bytes).unwrap();
+    for (uncommitted, torn) in [(2, true), (0, false)] {
+        let (journal, recovery) = recovered(directory.path()).await;
+        assert_eq!((recovery.uncommitted, recovery.torn_bytes > 0, recovery.records), (uncommitted, torn, 2));
+        assert_eq!(recovery.damage, []);
+        assert_eq!((numbers(&journal).await, journal.cursor().seq()), (vec![0, 1], 2));
+        journal.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn numbers_at_the_end_without_records_are_a_gap_at_once() {
+    let directory = directory();
+    let journal = open(directory.path()).await;
+    append_all(&journal, 0..3).await;
+    journal.close().await.unwrap();
+    // A process that was killed after it had begun a segment.
+    fs::write(directory.path().join(format!("{:020}.jsonl", 5)), "").unwrap();
+    let (journal, recovery) = recovered(directory.path()).await;
+    assert_eq!((recovery.gaps[0].first, recovery.gaps[0].last), (3, 4));
+    let items = read(&journal, ReadFrom::Oldest).await;
+    let gap = items[3].as_ref().unwrap_err();
+    assert_eq!((items.len(), gap.first, gap.last, &gap.cause), (4, 3, 4, &GapCause::Missing));
+    assert_eq!(journal.append(entry(5)).await.unwrap().number, 5);
+}
+
+#[tokio::test]
 async fn a_missing_segment_is_one_exact_gap() {
     let directory = directory();
     let journal = Journal::open(directory.path(), small_segments()).await.unwrap();
