@@ -62,40 +62,39 @@ impl ChunkReader {
         self.offset - self.rest.len() as u64 - self.skipped
     }
 
-    /// The next lines before `limit`; `None` if there is no further line feed.
+    /// The next lines before `limit`; `None` at it. They are empty within a line that is longer than what is read at once, so
+    /// that the caller can stop there too.
     pub(crate) fn next(&mut self, limit: u64) -> io::Result<Option<Chunk>> {
-        loop {
-            let room = usize::try_from(limit.saturating_sub(self.offset)).unwrap_or(usize::MAX).min(CHUNK);
-            let mut bytes = std::mem::take(&mut self.rest);
-            let kept = bytes.len();
-            bytes.resize(kept + room, 0);
-            let read = match read_full(&*self.file, self.offset, &mut bytes[kept..]) {
-                Ok(read) => read,
-                Err(error) => {
-                    bytes.truncate(kept);
-                    self.rest = bytes;
-                    return Err(error);
-                }
-            };
-            bytes.truncate(kept + read);
-            let base = self.offset - kept as u64;
-            self.offset += read as u64;
-            if read == 0 {
+        let room = usize::try_from(limit.saturating_sub(self.offset)).unwrap_or(usize::MAX).min(CHUNK);
+        let mut bytes = std::mem::take(&mut self.rest);
+        let kept = bytes.len();
+        bytes.resize(kept + room, 0);
+        let read = match read_full(&*self.file, self.offset, &mut bytes[kept..]) {
+            Ok(read) => read,
+            Err(error) => {
+                bytes.truncate(kept);
                 self.rest = bytes;
-                return Ok(None);
+                return Err(error);
             }
-            let Some(end) = memchr::memrchr(b'\n', &bytes[kept..]).map(|end| kept + end + 1) else {
-                if bytes.len() >= MAX_LINE {
-                    self.skipped += bytes.len() as u64;
-                    bytes.clear();
-                }
-                self.rest = bytes;
-                continue;
-            };
-            self.rest = bytes.split_off(end);
-            let skipped = std::mem::take(&mut self.skipped);
-            return Ok(Some(split(bytes, base, skipped)));
+        };
+        bytes.truncate(kept + read);
+        let base = self.offset - kept as u64;
+        self.offset += read as u64;
+        if read == 0 {
+            self.rest = bytes;
+            return Ok(None);
         }
+        let Some(end) = memchr::memrchr(b'\n', &bytes[kept..]).map(|end| kept + end + 1) else {
+            if bytes.len() >= MAX_LINE {
+                self.skipped += bytes.len() as u64;
+                bytes.clear();
+            }
+            self.rest = bytes;
+            return Ok(Some(Chunk::default()));
+        };
+        self.rest = bytes.split_off(end);
+        let skipped = std::mem::take(&mut self.skipped);
+        Ok(Some(split(bytes, base, skipped)))
     }
 }
 

@@ -207,7 +207,12 @@ fn segments(
         Some(scan) => scan,
         None => return Err(JournalError::Cancelled),
     };
-    let is_cut = scan.mend(medium, &file, report).map_err(failed)?;
+    let mended = scan.mend(medium, &file, cancelled, report);
+    if cancelled.load(Ordering::Relaxed) {
+        // The next opening finds what is left of it.
+        return Err(JournalError::Cancelled);
+    }
+    let is_cut = mended.map_err(failed)?;
     segments.push(Segment { first: newest, end: scan.end });
     Ok((segments, is_cut.then_some(file), scan.next))
 }
@@ -216,10 +221,12 @@ fn segments(
 struct Scan {
     first: u64,
     size: u64,
-    /// Where the valid part ends.
+    /// Where the last valid record ends, and the number after it.
     end: u64,
-    /// The number after the last valid record.
     next: u64,
+    /// The same of the last one that is in no batch without its commit mark, or with a hole.
+    committed_end: u64,
+    committed_next: u64,
     records: u64,
     uncommitted: u64,
     damage: Vec<Damage>,
@@ -243,6 +250,8 @@ impl Scan {
             size,
             end: 0,
             next: first,
+            committed_end: 0,
+            committed_next: first,
             records: 0,
             uncommitted: 0,
             damage: Vec::new(),
@@ -267,14 +276,13 @@ impl Scan {
                 }
             }
         }
-        if let Some(open) = open {
-            let start = open.lines.first().map_or(scan.end, |(offset, _)| *offset);
-            scan.uncommitted = open.lines.len() as u64;
-            scan.records -= scan.uncommitted;
-            scan.end = start;
-            scan.next = scan.next.min(open.batch.first.max(first));
-            scan.damage.retain(|damage| damage.offset < start);
-        }
+        scan.broken.extend(open.into_iter().flat_map(|open| open.lines));
+        scan.uncommitted = scan.broken.len() as u64;
+        scan.records -= scan.uncommitted;
+        // With nothing valid behind them they are torn too, and so is what is between them.
+        (scan.end, scan.next) = (scan.committed_end, scan.committed_next);
+        scan.broken.retain(|(offset, _)| *offset < scan.end);
+        scan.damage.retain(|damage| damage.offset < scan.end);
         Ok(Some(scan))
     }
 
@@ -299,21 +307,29 @@ impl Scan {
                 });
             }
         }
-        if open.as_ref().is_some_and(|open| record.number + 1 >= open.batch.end()) {
-            let complete = open.take().filter(|open| open.has_hole);
-            self.broke(complete);
-        }
         self.end = record.offset + u64::from(record.length);
         self.next = record.number + 1;
         self.records += 1;
+        let is_committed = match open {
+            Some(before) if self.next < before.batch.end() => false,
+            Some(before) if before.has_hole => !self.broke(open.take()),
+            _ => true,
+        };
+        if is_committed {
+            *open = None;
+            (self.committed_end, self.committed_next) = (self.end, self.next);
+        }
     }
 
-    /// A batch with a hole. If it was in the last group, it was never committed; otherwise its records stay.
-    fn broke(&mut self, batch: Option<OpenBatch>) {
-        let Some(OpenBatch { lines, .. }) = batch else { return };
-        if lines.first().is_some_and(|(offset, _)| offset + LAST_GROUP >= self.size) {
+    /// A batch with a hole. If it was in the last group, it was never committed; otherwise its records stay. Returns whether
+    /// it was never committed.
+    fn broke(&mut self, batch: Option<OpenBatch>) -> bool {
+        let Some(OpenBatch { lines, .. }) = batch else { return false };
+        let is_last = lines.first().is_some_and(|(offset, _)| offset + LAST_GROUP >= self.size);
+        if is_last {
             self.broken.extend(lines);
         }
+        is_last
     }
 
     /// Keeps damaged bytes in quarantine, and cuts the torn end. Returns whether the segment may be appended to.
@@ -321,18 +337,20 @@ impl Scan {
         &self,
         medium: &Arc<dyn Medium>,
         file: &Arc<dyn MediumFile>,
+        cancelled: &AtomicBool,
         report: &mut Recovery,
     ) -> io::Result<bool> {
-        let mut kept = 0;
+        let mut failed = 0;
         for damage in &self.damage {
-            kept += u64::from(self.keep(&**medium, &**file, damage.offset, damage.bytes).is_err());
+            let copied = self.keep(&**medium, &**file, damage.offset, damage.bytes, cancelled);
+            failed += u64::from(copied.is_err());
         }
-        if kept > 0 {
+        if failed > 0 {
             // The bytes stay where they are in any case.
             tracing::warn!(place = %medium.place(), "damaged bytes could not be copied to quarantine");
         }
         for (offset, length) in &self.broken {
-            self.keep(&**medium, &**file, *offset, u64::from(*length))?;
+            self.keep(&**medium, &**file, *offset, u64::from(*length), cancelled)?;
         }
         if !self.broken.is_empty() {
             medium.sync_names()?;
@@ -342,17 +360,17 @@ impl Scan {
             }
             file.sync()?;
         }
-        report.records = self.records - self.broken.len() as u64;
-        report.uncommitted = self.uncommitted + self.broken.len() as u64;
+        report.records = self.records;
+        report.uncommitted = self.uncommitted;
         report.damage.clone_from(&self.damage);
         report.torn_bytes = self.size - self.end;
         if report.torn_bytes == 0 {
             return Ok(true);
         }
         let cut = || -> io::Result<()> {
-            if self.has_line(&**file)? {
+            if self.has_line(&**file, cancelled)? {
                 // It may be a whole record with a damaged byte.
-                self.keep(&**medium, &**file, self.end, report.torn_bytes)?;
+                self.keep(&**medium, &**file, self.end, report.torn_bytes, cancelled)?;
             }
             file.truncate(self.end)?;
             file.sync()
@@ -368,10 +386,11 @@ impl Scan {
     }
 
     /// Whether a whole line is torn.
-    fn has_line(&self, file: &dyn MediumFile) -> io::Result<bool> {
+    fn has_line(&self, file: &dyn MediumFile, cancelled: &AtomicBool) -> io::Result<bool> {
         let mut bytes = vec![0; 64 * 1024];
         let mut offset = self.end;
         loop {
+            go_on(cancelled)?;
             let read = read_full(file, offset, &mut bytes)?;
             if read == 0 || bytes[..read].contains(&b'\n') {
                 return Ok(read > 0);
@@ -381,7 +400,15 @@ impl Scan {
     }
 
     /// Copies bytes to `quarantine/`.
-    fn keep(&self, medium: &dyn Medium, file: &dyn MediumFile, offset: u64, length: u64) -> io::Result<()> {
+    fn keep(
+        &self,
+        medium: &dyn Medium,
+        file: &dyn MediumFile,
+        offset: u64,
+        length: u64,
+        cancelled: &AtomicBool,
+    ) -> io::Result<()> {
+        go_on(cancelled)?;
         let name = format!("quarantine/{:020}-{offset:020}", self.first);
         let copy = match medium.create(&name) {
             Ok(copy) => copy,
@@ -398,6 +425,7 @@ impl Scan {
         let mut bytes = vec![0; 1024 * 1024];
         let (mut offset, mut left) = (offset, length);
         while left > 0 {
+            go_on(cancelled)?;
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
             let read = read_full(file, offset, &mut bytes[..most])?;
             if read == 0 {
@@ -409,6 +437,11 @@ impl Scan {
         }
         copy.sync()
     }
+}
+
+/// An error once the opening is cancelled.
+fn go_on(cancelled: &AtomicBool) -> io::Result<()> {
+    if cancelled.load(Ordering::Relaxed) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
 }
 
 impl Recovery {

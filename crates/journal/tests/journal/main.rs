@@ -4,6 +4,8 @@ mod common;
 
 mod appending;
 mod bad_input;
+#[cfg(unix)]
+mod kill;
 mod plain;
 mod reading;
 mod recovering;
