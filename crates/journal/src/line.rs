@@ -158,7 +158,8 @@ pub(crate) fn parse(line: &[u8]) -> Option<Parsed> {
     if !tail.starts_with(NUMBER) || tail[NUMBER_LENGTH - 1] != b'"' || std::str::from_utf8(line).is_err() {
         return None;
     }
-    let number = number(&tail[NUMBER.len()..NUMBER.len() + DIGITS])?;
+    // After the largest number there is no position.
+    let number = number(&tail[NUMBER.len()..NUMBER.len() + DIGITS]).filter(|number| *number < u64::MAX)?;
     let mut parsed = Parsed { number, body_end: number_start, batch: None, key: None, position: None };
     // Each step goes back over one field. `body_end` is after the separator of the first field of the tail.
     if let Some(value) = field_before(line, parsed.body_end, b"\"_wk_p\":") {
@@ -255,18 +256,18 @@ mod tests {
             for key in extras {
                 for position in extras {
                     for batch in [None, Some(Batch { first: 3, count: 999_999 })] {
-                        let line = line(body_text, Extras { batch, key, position }, u64::MAX);
+                        let line = line(body_text, Extras { batch, key, position }, u64::MAX - 1);
                         let parsed =
                             parse(&line).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&line)));
                         let text = |range: &Option<Range<usize>>| {
                             range.clone().map(|range| std::str::from_utf8(&line[range]).unwrap())
                         };
-                        assert_eq!((parsed.number, parsed.batch), (u64::MAX, batch));
+                        assert_eq!((parsed.number, parsed.batch), (u64::MAX - 1, batch));
                         assert_eq!((text(&parsed.key), text(&parsed.position)), (key, position));
                         let own: serde_json::Value = serde_json::from_str(&body(&line, &parsed)).unwrap();
                         assert_eq!(own, serde_json::from_str::<serde_json::Value>(body_text).unwrap());
                         let whole: serde_json::Value = serde_json::from_slice(&line).unwrap();
-                        assert_eq!(whole["_wk_n"], "18446744073709551615");
+                        assert_eq!(whole["_wk_n"], "18446744073709551614");
                     }
                 }
             }

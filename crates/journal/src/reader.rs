@@ -234,6 +234,8 @@ pub(crate) struct Scan {
     last: Option<u64>,
     chunk: Arc<Vec<u8>>,
     pieces: VecDeque<Piece>,
+    /// The first number of the segment after the one of the chunk.
+    limit: u64,
     /// Damaged bytes since the last record.
     bad: Option<(u64, u64, u64)>,
 }
@@ -249,6 +251,7 @@ impl Scan {
             last: None,
             chunk: Arc::default(),
             pieces: VecDeque::new(),
+            limit: u64::MAX,
             bad: None,
         }
     }
@@ -263,6 +266,10 @@ impl Scan {
             match self.pieces.pop_front()? {
                 Piece::Bad { offset, bytes } => self.damaged(offset, bytes),
                 Piece::Record(piece) if piece.number < self.expected => {}
+                // With it, no record of the next segment would be read.
+                Piece::Record(piece) if piece.number >= self.limit => {
+                    self.damaged(piece.offset, u64::from(piece.length));
+                }
                 Piece::Record(piece) if piece.number > self.expected => {
                     let gap = self.gap(piece.number, GapCause::Missing);
                     self.pieces.push_front(Piece::Record(piece));
@@ -316,6 +323,8 @@ impl Scan {
             let end = place.map_or(u64::MAX, |place| self.frontier.segments[place].end);
             let chunk = reader.next(end).map_err(|source| failed(&*self.medium, first, source))?;
             if let Some(Chunk { bytes, pieces }) = chunk {
+                let after = place.and_then(|place| self.frontier.segments.get(place + 1));
+                self.limit = after.map_or(u64::MAX, |segment| segment.first);
                 (self.chunk, self.pieces) = (bytes, pieces.into());
             } else if place.is_some_and(|place| place + 1 == self.frontier.segments.len()) {
                 return Ok(None);
@@ -346,8 +355,11 @@ impl Scan {
             }
             Err(source) => return Err(failed(&*self.medium, segment.first, source)),
         };
-        let offset = seek(&file, segment.end, self.expected)
-            .map_err(|source| failed(&*self.medium, segment.first, source))?;
+        let offset = match self.expected > segment.first {
+            true => seek(&file, segment.end, self.expected),
+            false => Ok(0),
+        };
+        let offset = offset.map_err(|source| failed(&*self.medium, segment.first, source))?;
         self.current = Some((segment.first, ChunkReader::new(file, offset)));
         Ok(Begun::Segment)
     }

@@ -4,9 +4,11 @@ mod common;
 
 mod appending;
 mod bad_input;
+mod fuzzed;
 #[cfg(unix)]
 mod kill;
 mod plain;
 mod reading;
 mod recovering;
+mod recovers;
 mod rotating;
