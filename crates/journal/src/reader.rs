@@ -312,7 +312,7 @@ impl Scan {
             }
             let Some((first, reader)) = &mut self.current else {
                 match self.open()? {
-                    Begun::Nothing => return Ok(None),
+                    Begun::Nothing => return Ok(self.lost()),
                     Begun::Segment => continue,
                     Begun::Gap(gap) => return Ok(Some(ReadItem::Gap(gap))),
                 }
@@ -327,11 +327,17 @@ impl Scan {
                 self.limit = after.map_or(u64::MAX, |segment| segment.first);
                 (self.chunk, self.pieces) = (bytes, pieces.into());
             } else if place.is_some_and(|place| place + 1 == self.frontier.segments.len()) {
-                return Ok(None);
+                return Ok(self.lost());
             } else {
                 (self.current, self.last) = (None, Some(first));
             }
         }
+    }
+
+    /// At the frontier: the gap of what was answered before it, and is not there.
+    fn lost(&mut self) -> Option<ReadItem> {
+        let next = self.frontier.next;
+        (self.expected < next).then(|| ReadItem::Gap(self.gap(next, GapCause::Missing)))
     }
 
     /// Opens the next segment.

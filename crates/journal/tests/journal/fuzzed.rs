@@ -116,9 +116,9 @@ async fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("made-empty-batch", text("+0 {\"_wk_b\":\"00000000000000000000+000000\"\n+1 {\n")),
         ("made-batch-of-others", text("+0 {\n+4 {\"_wk_b\":\"00000000000000000001+000009\"\n+5 {\n")),
-        ("long-line", text("+0 {\"a\":1\n*2500000\n\n+1 {\"a\":2\n*300000\n")),
-        ("long-line-at-the-end", text("+0 {\"a\":1\n*2500000\n")),
-        ("long-body", text("+0 {\"a\":\"\n+1 {\"a\":\"b\"\n*1000000\n+2 {\n@2\n+2 {\n*400000\n+3 {\n")),
+        ("long-line", text("+0 {\"a\":1\n*1100000\n\n+1 {\"a\":2\n*99999\n")),
+        ("long-line-at-the-end", text("+0 {\"a\":1\n*1100000\n")),
+        ("long-body", text("+0 {\"a\":\"\n+1 {\"a\":\"b\"\n*300000\n+2 {\n@2\n+2 {\n*70000\n+3 {\n")),
     ]
 }
 

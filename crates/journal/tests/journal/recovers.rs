@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `@N` | a segment whose first record is N |
 //! | `+N BODY` | a valid line with number N: the text of an object without its closing brace, then the tail |
-//! | `*N` | N bytes without a line feed, at most 3,000,000 in all |
+//! | `*N` | N bytes without a line feed, at most 1,200,000 in all |
 //! | another one | itself |
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use watchkeeper_journal::{
 };
 
 const MOST_SEGMENTS: usize = 8;
-const MOST_BYTES: usize = 3_000_000;
+const MOST_BYTES: usize = 1_200_000;
 /// A record's tail: from the quotation mark before `_wk_n` to the closing brace.
 const TAIL: usize = 30 + 20;
 
