@@ -52,7 +52,7 @@ impl JournalView {
                 None => JournalError::Identity { place },
             });
         };
-        let frontier = Frontier { segments: Arc::new([]), next: 0 };
+        let frontier = Frontier { segments: Arc::new([]), next: 0, limit: 0 };
         let mut view = Self { medium, identity: position(instance), frontier };
         view.refresh()?;
         Ok(view)
@@ -84,7 +84,8 @@ impl JournalView {
             };
         }
         let is_new = *segments != *self.frontier.segments;
-        self.frontier = Frontier { segments: segments.into(), next };
+        // A torn end hides how many there are.
+        self.frontier = Frontier { segments: segments.into(), next, limit: u64::MAX };
         Ok(is_new)
     }
 
@@ -138,7 +139,11 @@ impl ViewReader {
 impl Iterator for ViewReader {
     type Item = Result<ReadItem, ReadError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(item) = self.scan.ready() {
+            return Some(Ok(item));
+        }
         self.scan.next().transpose()
     }
 }
