@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p watchkeeper-journal` prints one table: medians of several rounds, in which the contestants take turns.
 //! `JOURNAL_LARGE=1` adds 10,000,000 records: 2 GB in the target directory, which are kept, and some minutes.
-//! `compare/` has the table with SQLite.
+//! `compare/` has the table with `SQLite`.
 
 #![expect(
     clippy::cast_precision_loss,

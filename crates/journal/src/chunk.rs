@@ -142,25 +142,22 @@ fn split(mut bytes: Vec<u8>, mut pieces: VecDeque<Piece>, base: u64, skipped: u6
     while start < bytes.len() {
         let end = start + memchr::memchr(b'\n', &bytes[start..]).unwrap_or(bytes.len() - start - 1);
         let is_cut = start == 0 && skipped > 0;
-        match line::parse(&bytes[start..end]).filter(|_| !is_cut) {
-            Some(parsed) => {
-                bytes[start + parsed.body_end - 1] = b'}';
-                let at = |place: usize| u32::try_from(start + place).unwrap_or(u32::MAX);
-                let range = |range: Range<usize>| at(range.start)..at(range.end);
-                pieces.push_back(Piece::Record(RecordPiece {
-                    number: parsed.number,
-                    offset: base + start as u64,
-                    length: u32::try_from(end + 1 - start).unwrap_or(u32::MAX),
-                    body: at(0)..at(parsed.body_end),
-                    batch: parsed.batch,
-                    key: parsed.key.map(range),
-                    position: parsed.position.map(range),
-                }));
-            }
-            None => {
-                let before = if is_cut { skipped } else { 0 };
-                push_bad(&mut pieces, base + start as u64 - before, (end + 1 - start) as u64 + before);
-            }
+        if let Some(parsed) = line::parse(&bytes[start..end]).filter(|_| !is_cut) {
+            bytes[start + parsed.body_end - 1] = b'}';
+            let at = |place: usize| u32::try_from(start + place).unwrap_or(u32::MAX);
+            let range = |range: Range<usize>| at(range.start)..at(range.end);
+            pieces.push_back(Piece::Record(RecordPiece {
+                number: parsed.number,
+                offset: base + start as u64,
+                length: u32::try_from(end + 1 - start).unwrap_or(u32::MAX),
+                body: at(0)..at(parsed.body_end),
+                batch: parsed.batch,
+                key: parsed.key.map(range),
+                position: parsed.position.map(range),
+            }));
+        } else {
+            let before = if is_cut { skipped } else { 0 };
+            push_bad(&mut pieces, base + start as u64 - before, (end + 1 - start) as u64 + before);
         }
         start = end + 1;
     }

@@ -172,7 +172,7 @@ pub(crate) struct Parsed {
 /// Reads a line without its line feed; `None` if it is no valid record. Whether it is UTF-8 is not checked.
 pub(crate) fn parse(line: &[u8]) -> Option<Parsed> {
     let end = line.len();
-    if end < TAIL || end >= MAX_LINE || line[0] != b'{' || !line.ends_with(b"\"}") {
+    if !(TAIL..MAX_LINE).contains(&end) || line[0] != b'{' || !line.ends_with(b"\"}") {
         return None;
     }
     let check_start = end - CHECK_LENGTH;

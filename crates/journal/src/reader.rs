@@ -363,10 +363,8 @@ impl Scan {
             }
             Err(source) => return Err(failed(&*self.medium, segment.first, source)),
         };
-        let offset = match self.expected > segment.first {
-            true => seek(&file, segment.end, self.expected),
-            false => Ok(0),
-        };
+        let offset =
+            if self.expected > segment.first { seek(&file, segment.end, self.expected) } else { Ok(0) };
         let offset = offset.map_err(|source| failed(&*self.medium, segment.first, source))?;
         self.current = Some((segment.first, ChunkReader::new(file, offset)));
         Ok(Begun::Segment)

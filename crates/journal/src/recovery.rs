@@ -203,9 +203,8 @@ fn segments(
     report.gaps.extend(missing(due, newest));
     let failed = |error| JournalError::io(&place, "recover the newest segment", error);
     let file = medium.open(&segment_name(newest), true).map_err(failed)?;
-    let scan = match Scan::of(&file, newest, cancelled).map_err(failed)? {
-        Some(scan) => scan,
-        None => return Err(JournalError::Cancelled),
+    let Some(scan) = Scan::of(&file, newest, cancelled).map_err(failed)? else {
+        return Err(JournalError::Cancelled);
     };
     let mended = scan.mend(medium, &file, cancelled, report);
     if cancelled.load(Ordering::Relaxed) {

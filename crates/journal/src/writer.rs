@@ -221,7 +221,8 @@ impl Writer {
     }
 
     fn encode(&mut self, request: &Request, lines: &mut Vec<u8>) {
-        let batch = request.is_batch.then(|| Batch { first: self.next, count: request.entries.len() as u64 });
+        let batch =
+            request.is_batch.then_some(Batch { first: self.next, count: request.entries.len() as u64 });
         for entry in &request.entries {
             let extras = Extras { batch, key: entry.key.as_deref(), position: entry.position.as_deref() };
             line::encode(lines, entry.body(), extras, self.next);

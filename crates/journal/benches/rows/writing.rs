@@ -29,7 +29,7 @@ impl Operation {
             timestamp: format!("2026-11-29T12:{:02}:{:02}Z", n / 60 % 60, n % 60),
             endpoint: "/v1/playbooks/search".to_owned(),
             input_summary: format!("query {n:08}"),
-            success: n % 7 != 0,
+            success: !n.is_multiple_of(7),
             duration_ms: n % 1_000,
             output_summary: "3 hits".to_owned(),
         }

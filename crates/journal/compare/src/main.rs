@@ -1,4 +1,4 @@
-//! The journal beside redb and SQLite, with 64 writers and one durable commit a record.
+//! The journal beside redb and `SQLite`, with 64 writers and one durable commit a record.
 //!
 //! `cargo run --release --manifest-path crates/journal/compare/Cargo.toml [DIRECTORY]` prints one table. The directory is on the
 //! disk that is measured; without it, it is the system's for temporary files.
@@ -21,7 +21,7 @@ use writing::{Contestant, Operation, by_threads};
 const ROUNDS: usize = 5;
 const WRITERS: u64 = 64;
 
-/// One connection that the writers share, as SQLite has one writer at a time anyway: connections of their own would sleep
+/// One connection that the writers share, as `SQLite` has one writer at a time anyway: connections of their own would sleep
 /// and try again.
 fn sqlite(directory: &Path, records: u64) -> f64 {
     let connection = Connection::open(directory.join("sqlite")).expect("it opens");

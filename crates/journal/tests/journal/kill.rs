@@ -39,7 +39,7 @@ struct Content {
 
 /// Small segments, so that rotation and retention are killed too.
 fn child_config(life: u64) -> JournalConfig {
-    let durability = if life % 2 == 0 { Durability::Group } else { Durability::Always };
+    let durability = if life.is_multiple_of(2) { Durability::Group } else { Durability::Always };
     JournalConfig { durability, segment_bytes: 32 * 1024, segments: 6, ..config() }
 }
 
