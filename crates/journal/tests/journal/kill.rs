@@ -274,10 +274,9 @@ async fn damaged(path: &Path, bytes: usize, damages: usize) {
     // Without the commit mark.
     lines.pop();
     let junk = bytes / damages;
-    for place in 0..damages {
-        let mut line = vec![b'x'; junk];
-        line[junk - 1] = b'\n';
-        lines[place].extend_from_slice(&line);
+    for line in &mut lines[..damages] {
+        line.resize(line.len() + junk - 1, b'x');
+        line.push(b'\n');
     }
     lines.push(b"{\"torn\":".to_vec());
     fs::write(file, lines.concat()).unwrap();

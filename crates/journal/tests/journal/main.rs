@@ -1,5 +1,7 @@
 //! The journal by its public interface, on real files.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 mod appending;

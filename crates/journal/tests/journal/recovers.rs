@@ -289,7 +289,9 @@ fn is_plain(line: &[u8]) -> bool {
 fn agrees_with_plain(records: &[Record], segments: &BTreeMap<u64, Vec<u8>>) {
     let own = |text: &[u8]| {
         let mut object: Option<Map<String, Value>> = serde_json::from_slice(text).ok();
-        object.iter_mut().for_each(|object| object.retain(|name, _| !name.starts_with("_wk_")));
+        if let Some(object) = &mut object {
+            object.retain(|name, _| !name.starts_with("_wk_"));
+        }
         object
     };
     let mut lines: BTreeMap<u64, Vec<Option<Map<String, Value>>>> = BTreeMap::new();
