@@ -35,7 +35,7 @@ fn line(target: &str, args: &[String]) -> String {
     let (grown, args) = (grown(target), args.iter().fold(String::new(), |args, arg| args + " " + arg));
     format!(
         "rustup run nightly cargo fuzz run --fuzz-dir {FUZZ} {target} {grown} {FUZZ}/corpus/{target} -- \
-         -max_len=4096 -malloc_limit_mb=256 -timeout=20{args}"
+         -max_len=4096 -malloc_limit_mb=256 -timeout=20 -detect_leaks=0{args}"
     )
 }
 
@@ -50,7 +50,7 @@ mod tests {
             line("recovery", &args),
             "rustup run nightly cargo fuzz run --fuzz-dir crates/journal/fuzz recovery \
              crates/journal/fuzz/target/corpus/recovery crates/journal/fuzz/corpus/recovery -- \
-             -max_len=4096 -malloc_limit_mb=256 -timeout=20 -runs=1 -jobs=2"
+             -max_len=4096 -malloc_limit_mb=256 -timeout=20 -detect_leaks=0 -runs=1 -jobs=2"
         );
     }
 
