@@ -1,5 +1,6 @@
 //! Reading the lines of a segment in large pieces.
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,15 +8,47 @@ use std::sync::Arc;
 use crate::line::{self, Batch, MAX_LINE};
 use crate::medium::{MediumFile, read_full};
 
-/// How much is read at once.
-const CHUNK: usize = 1024 * 1024;
+/// How much is read at once: with what is found in it, it stays in the processor's cache.
+const CHUNK: usize = 256 * 1024;
 
 /// Some consecutive bytes of a segment, and what they are.
 #[derive(Default)]
 pub(crate) struct Chunk {
     /// The body of each record ends with a brace here; in the file there is a comma.
-    pub(crate) bytes: Arc<Vec<u8>>,
-    pub(crate) pieces: Vec<Piece>,
+    pub(crate) text: Arc<Text>,
+    pub(crate) pieces: VecDeque<Piece>,
+}
+
+/// Bytes whose records are text.
+pub(crate) enum Text {
+    /// All of them are: checked once, and not for each record.
+    All(String),
+    /// There are other bytes too.
+    Mixed(Vec<u8>),
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::All(String::new())
+    }
+}
+
+impl Text {
+    /// The text of a part of a record.
+    #[inline]
+    pub(crate) fn get(&self, place: Range<usize>) -> &str {
+        match self {
+            Self::All(text) => text.get(place).unwrap_or_default(),
+            Self::Mixed(bytes) => std::str::from_utf8(&bytes[place]).unwrap_or_default(),
+        }
+    }
+
+    fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::All(text) => text.into_bytes(),
+            Self::Mixed(bytes) => bytes,
+        }
+    }
 }
 
 pub(crate) enum Piece {
@@ -50,11 +83,19 @@ pub(crate) struct ChunkReader {
     rest: Vec<u8>,
     /// How many bytes of a line that is too long were dropped.
     skipped: u64,
+    /// What was read before, and is needed no more: its memory is used again.
+    spare: (Vec<u8>, VecDeque<Piece>),
 }
 
 impl ChunkReader {
     pub(crate) fn new(file: Arc<dyn MediumFile>, offset: u64) -> Self {
-        Self { file, offset, rest: Vec::new(), skipped: 0 }
+        Self { file, offset, rest: Vec::new(), skipped: 0, spare: Default::default() }
+    }
+
+    /// Takes back a chunk, unless a record of it is kept.
+    pub(crate) fn reuse(&mut self, Chunk { text, mut pieces }: Chunk) {
+        pieces.clear();
+        self.spare = (Arc::try_unwrap(text).unwrap_or_default().into_bytes(), pieces);
     }
 
     /// Where the line begins whose end was not read yet.
@@ -62,47 +103,41 @@ impl ChunkReader {
         self.offset - self.rest.len() as u64 - self.skipped
     }
 
-    /// The next lines before `limit`; `None` if there is no further line feed.
+    /// The next lines before `limit`; `None` at it. They are empty within a line that is longer than what is read at once, so
+    /// that the caller can stop there too.
     pub(crate) fn next(&mut self, limit: u64) -> io::Result<Option<Chunk>> {
-        loop {
-            let room = usize::try_from(limit.saturating_sub(self.offset)).unwrap_or(usize::MAX).min(CHUNK);
-            let mut bytes = std::mem::take(&mut self.rest);
-            let kept = bytes.len();
-            bytes.resize(kept + room, 0);
-            let read = match read_full(&*self.file, self.offset, &mut bytes[kept..]) {
-                Ok(read) => read,
-                Err(error) => {
-                    bytes.truncate(kept);
-                    self.rest = bytes;
-                    return Err(error);
-                }
-            };
-            bytes.truncate(kept + read);
-            let base = self.offset - kept as u64;
-            self.offset += read as u64;
-            if read == 0 {
-                self.rest = bytes;
-                return Ok(None);
-            }
-            let Some(end) = memchr::memrchr(b'\n', &bytes[kept..]).map(|end| kept + end + 1) else {
-                if bytes.len() >= MAX_LINE {
-                    self.skipped += bytes.len() as u64;
-                    bytes.clear();
-                }
-                self.rest = bytes;
-                continue;
-            };
-            self.rest = bytes.split_off(end);
-            let skipped = std::mem::take(&mut self.skipped);
-            return Ok(Some(split(bytes, base, skipped)));
+        let room = usize::try_from(limit.saturating_sub(self.offset)).unwrap_or(usize::MAX).min(CHUNK);
+        let (mut bytes, pieces) = std::mem::take(&mut self.spare);
+        let kept = self.rest.len();
+        // Without zeros where there were bytes before.
+        bytes.resize(kept + room, 0);
+        bytes[..kept].copy_from_slice(&self.rest);
+        let read = read_full(&*self.file, self.offset, &mut bytes[kept..])?;
+        bytes.truncate(kept + read);
+        let base = self.offset - kept as u64;
+        self.offset += read as u64;
+        if read == 0 {
+            return Ok(None);
         }
+        let Some(end) = memchr::memrchr(b'\n', &bytes[kept..]).map(|end| kept + end + 1) else {
+            if bytes.len() >= MAX_LINE {
+                self.skipped += bytes.len() as u64;
+                bytes.clear();
+            }
+            self.rest = bytes;
+            return Ok(Some(Chunk::default()));
+        };
+        self.rest.clear();
+        self.rest.extend_from_slice(&bytes[end..]);
+        bytes.truncate(end);
+        let skipped = std::mem::take(&mut self.skipped);
+        Ok(Some(split(bytes, pieces, base, skipped)))
     }
 }
 
 /// Splits `bytes`, which end with a line feed and are at `base` of the segment. Their first line is the end of one whose
-/// first `skipped` bytes were dropped.
-fn split(mut bytes: Vec<u8>, base: u64, skipped: u64) -> Chunk {
-    let mut pieces = Vec::with_capacity(bytes.len() / 128);
+/// first `skipped` bytes were dropped. What they are comes after `pieces`, which are empty.
+fn split(mut bytes: Vec<u8>, mut pieces: VecDeque<Piece>, base: u64, skipped: u64) -> Chunk {
     let mut start = 0;
     while start < bytes.len() {
         let end = start + memchr::memchr(b'\n', &bytes[start..]).unwrap_or(bytes.len() - start - 1);
@@ -111,7 +146,7 @@ fn split(mut bytes: Vec<u8>, base: u64, skipped: u64) -> Chunk {
             bytes[start + parsed.body_end - 1] = b'}';
             let at = |place: usize| u32::try_from(start + place).unwrap_or(u32::MAX);
             let range = |range: Range<usize>| at(range.start)..at(range.end);
-            pieces.push(Piece::Record(RecordPiece {
+            pieces.push_back(Piece::Record(RecordPiece {
                 number: parsed.number,
                 offset: base + start as u64,
                 length: u32::try_from(end + 1 - start).unwrap_or(u32::MAX),
@@ -122,13 +157,39 @@ fn split(mut bytes: Vec<u8>, base: u64, skipped: u64) -> Chunk {
             }));
         } else {
             let before = if is_cut { skipped } else { 0 };
-            let (offset, length) = (base + start as u64 - before, (end + 1 - start) as u64 + before);
-            match pieces.last_mut() {
-                Some(Piece::Bad { bytes, .. }) => *bytes += length,
-                _ => pieces.push(Piece::Bad { offset, bytes: length }),
-            }
+            push_bad(&mut pieces, base + start as u64 - before, (end + 1 - start) as u64 + before);
         }
         start = end + 1;
     }
-    Chunk { bytes: Arc::new(bytes), pieces }
+    match String::from_utf8(bytes) {
+        Ok(text) => Chunk { text: Arc::new(Text::All(text)), pieces },
+        Err(error) => mixed(error.into_bytes(), pieces, base),
+    }
+}
+
+fn push_bad(pieces: &mut VecDeque<Piece>, offset: u64, length: u64) {
+    match pieces.back_mut() {
+        Some(Piece::Bad { bytes, .. }) => *bytes += length,
+        _ => pieces.push_back(Piece::Bad { offset, bytes: length }),
+    }
+}
+
+/// A chunk with bytes that are no text: records with such bytes are none.
+fn mixed(bytes: Vec<u8>, found: VecDeque<Piece>, base: u64) -> Chunk {
+    let mut pieces = VecDeque::with_capacity(found.len());
+    for piece in found {
+        match piece {
+            Piece::Bad { offset, bytes } => push_bad(&mut pieces, offset, bytes),
+            Piece::Record(record) => {
+                let start = usize::try_from(record.offset - base).unwrap_or(usize::MAX);
+                let line = &bytes[start..start + record.length as usize];
+                if std::str::from_utf8(line).is_ok() {
+                    pieces.push_back(Piece::Record(record));
+                } else {
+                    push_bad(&mut pieces, record.offset, u64::from(record.length));
+                }
+            }
+        }
+    }
+    Chunk { text: Arc::new(Text::Mixed(bytes)), pieces }
 }

@@ -50,7 +50,7 @@ impl Entry {
         let mut body: String = text.into();
         let rest = body.trim_start();
         if rest.len() < body.len() {
-            body = rest.to_owned();
+            body = String::from(rest);
         }
         body.truncate(body.trim_end().len());
         if body.len() > MAX_RECORD {

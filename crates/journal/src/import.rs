@@ -310,7 +310,7 @@ impl Line<'_> {
         if line.is_empty() {
             return Err(Problem::Blank);
         }
-        if let Some(parsed) = line::parse(line) {
+        if let Some(parsed) = line::parse(line).filter(|_| std::str::from_utf8(line).is_ok()) {
             return record(line, &parsed);
         }
         if line.len() > MAX_RECORD {

@@ -163,6 +163,7 @@ impl Journal {
     /// # Errors
     ///
     /// [`JournalError::InvalidConfig`].
+    #[expect(clippy::needless_pass_by_value, reason = "as for `open`")]
     pub fn in_memory(config: JournalConfig) -> Result<Self, JournalError> {
         let config = JournalConfig { durability: Durability::Memory, ..config };
         config.validate()?;

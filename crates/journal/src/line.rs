@@ -24,6 +24,8 @@ pub const MAX_BATCH: usize = 100_000;
 /// The longest line with its line feed. Each byte of a key or a position has at most 6 bytes as JSON.
 pub(crate) const MAX_LINE: usize = MAX_RECORD + 6 * (MAX_KEY + MAX_POSITION) + 256;
 
+/// The quoted name of a field of the tail, with its colon.
+const NAME_LENGTH: usize = 8;
 const DIGITS: usize = 20;
 const COUNT_DIGITS: usize = 6;
 const NUMBER: &[u8] = b"\"_wk_n\":\"";
@@ -106,28 +108,53 @@ fn push_number(line: &mut Vec<u8>, number: u64, digits: usize) {
 }
 
 fn number(digits: &[u8]) -> Option<u64> {
+    let (first, eights) = digits.split_at(digits.len() % 8);
     let mut number = 0_u64;
-    for digit in digits {
+    for digit in first {
         let digit = digit.wrapping_sub(b'0');
         if digit > 9 {
             return None;
         }
-        number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
+        number = 10 * number + u64::from(digit);
+    }
+    for eight in eights.chunks_exact(8) {
+        number = number.checked_mul(100_000_000)?.checked_add(eight_digits(eight.try_into().ok()?)?)?;
     }
     Some(number)
 }
 
-fn hex(digits: &[u8]) -> Option<u32> {
-    let mut value = 0_u32;
-    for digit in digits {
-        let digit = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        value = value << 4 | u32::from(digit);
+/// Eight digits at once: pairs, then fours, then all.
+fn eight_digits(digits: [u8; 8]) -> Option<u64> {
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+    let word = u64::from_le_bytes(digits);
+    // Each byte is 0x30 to 0x3f, and it is that with 6 more: at most 0x39.
+    if word & HIGH != ZEROS || (word + 0x0606_0606_0606_0606) & HIGH != ZEROS {
+        return None;
     }
-    Some(value)
+    let ones = word - ZEROS;
+    let pairs = (ones * 10 + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((fours * 10_000 + (fours >> 32)) & 0xffff_ffff)
+}
+
+fn hex(digits: &[u8]) -> Option<u32> {
+    /// The value of each digit, and 255 for other bytes.
+    const VALUES: [u8; 256] = {
+        let (mut values, mut value) = ([255; 256], 0);
+        while value < 16 {
+            values[b"0123456789abcdef"[value as usize] as usize] = value;
+            value += 1;
+        }
+        values
+    };
+    let (mut number, mut all) = (0_u32, 0);
+    for digit in digits {
+        let value = VALUES[*digit as usize];
+        all |= value;
+        number = number << 4 | u32::from(value & 15);
+    }
+    (all < 16).then_some(number)
 }
 
 /// A valid line, in bytes of the line.
@@ -142,10 +169,10 @@ pub(crate) struct Parsed {
     pub(crate) position: Option<Range<usize>>,
 }
 
-/// Reads a line without its line feed; `None` if it is no valid record.
+/// Reads a line without its line feed; `None` if it is no valid record. Whether it is UTF-8 is not checked.
 pub(crate) fn parse(line: &[u8]) -> Option<Parsed> {
     let end = line.len();
-    if end < TAIL || end >= MAX_LINE || line[0] != b'{' || !line.ends_with(b"\"}") {
+    if !(TAIL..MAX_LINE).contains(&end) || line[0] != b'{' || !line.ends_with(b"\"}") {
         return None;
     }
     let check_start = end - CHECK_LENGTH;
@@ -155,23 +182,24 @@ pub(crate) fn parse(line: &[u8]) -> Option<Parsed> {
     }
     let number_start = check_start - NUMBER_LENGTH;
     let tail = &checked[number_start..];
-    if !tail.starts_with(NUMBER) || tail[NUMBER_LENGTH - 1] != b'"' || std::str::from_utf8(line).is_err() {
+    if !tail.starts_with(NUMBER) || tail[NUMBER_LENGTH - 1] != b'"' {
         return None;
     }
-    let number = number(&tail[NUMBER.len()..NUMBER.len() + DIGITS])?;
+    // After the largest number there is no position.
+    let number = number(&tail[NUMBER.len()..NUMBER.len() + DIGITS]).filter(|number| *number < u64::MAX)?;
     let mut parsed = Parsed { number, body_end: number_start, batch: None, key: None, position: None };
     // Each step goes back over one field. `body_end` is after the separator of the first field of the tail.
-    if let Some(value) = field_before(line, parsed.body_end, b"\"_wk_p\":") {
-        parsed.body_end = value.start - b"\"_wk_p\":".len();
-        parsed.position = Some(value);
-    }
-    if let Some(value) = field_before(line, parsed.body_end, b"\"_wk_k\":") {
-        parsed.body_end = value.start - b"\"_wk_k\":".len();
-        parsed.key = Some(value);
-    }
-    if let Some(value) = field_before(line, parsed.body_end, b"\"_wk_b\":") {
-        parsed.batch = Some(batch(&line[value.clone()])?);
-        parsed.body_end = value.start - b"\"_wk_b\":".len();
+    let mut last = field_before(line, parsed.body_end);
+    let mut step = |name: &[u8], parsed: &mut Parsed| {
+        let (start, value) = last.clone().filter(|(start, value)| &line[*start..value.start] == name)?;
+        parsed.body_end = start;
+        last = field_before(line, start);
+        Some(value)
+    };
+    parsed.position = step(b"\"_wk_p\":", &mut parsed);
+    parsed.key = step(b"\"_wk_k\":", &mut parsed);
+    if let Some(value) = step(b"\"_wk_b\":", &mut parsed) {
+        parsed.batch = Some(batch(&line[value])?);
     }
     if parsed.body_end == 1 {
         // `{` alone: the byte after it becomes the brace.
@@ -181,8 +209,8 @@ pub(crate) fn parse(line: &[u8]) -> Option<Parsed> {
     (line[parsed.body_end - 1] == b',').then_some(parsed)
 }
 
-/// The value, a string, of the field that ends before the comma at `end - 1`, if it is called `name`.
-fn field_before(line: &[u8], end: usize, name: &[u8]) -> Option<Range<usize>> {
+/// The begin and the value of the field that ends before the comma at `end - 1`, if it may be one of the journal.
+fn field_before(line: &[u8], end: usize) -> Option<(usize, Range<usize>)> {
     let last = end.checked_sub(2)?;
     if line[end - 1] != b',' || line[last] != b'"' {
         return None;
@@ -192,10 +220,10 @@ fn field_before(line: &[u8], end: usize, name: &[u8]) -> Option<Range<usize>> {
         let quote = memchr::memrchr(b'"', &line[..from])?;
         let slashes = line[..quote].iter().rev().take_while(|byte| **byte == b'\\').count();
         if slashes % 2 == 0 {
-            let start = quote.checked_sub(name.len())?;
+            let start = quote.checked_sub(NAME_LENGTH)?;
             // `{` for a body without fields of its own.
             let is_first = start == 1 || (start > 1 && line[start - 1] == b',');
-            return (is_first && &line[start..quote] == name).then_some(quote..last + 1);
+            return (is_first && line[start..].starts_with(b"\"_wk_")).then_some((start, quote..last + 1));
         }
         from = quote;
     }
@@ -255,18 +283,18 @@ mod tests {
             for key in extras {
                 for position in extras {
                     for batch in [None, Some(Batch { first: 3, count: 999_999 })] {
-                        let line = line(body_text, Extras { batch, key, position }, u64::MAX);
+                        let line = line(body_text, Extras { batch, key, position }, u64::MAX - 1);
                         let parsed =
                             parse(&line).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&line)));
                         let text = |range: &Option<Range<usize>>| {
                             range.clone().map(|range| std::str::from_utf8(&line[range]).unwrap())
                         };
-                        assert_eq!((parsed.number, parsed.batch), (u64::MAX, batch));
+                        assert_eq!((parsed.number, parsed.batch), (u64::MAX - 1, batch));
                         assert_eq!((text(&parsed.key), text(&parsed.position)), (key, position));
                         let own: serde_json::Value = serde_json::from_str(&body(&line, &parsed)).unwrap();
                         assert_eq!(own, serde_json::from_str::<serde_json::Value>(body_text).unwrap());
                         let whole: serde_json::Value = serde_json::from_slice(&line).unwrap();
-                        assert_eq!(whole["_wk_n"], "18446744073709551615");
+                        assert_eq!(whole["_wk_n"], "18446744073709551614");
                     }
                 }
             }

@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::ReusableBoxFuture;
 use watchkeeper::subscription::{Cursor, CursorError};
 
-use crate::chunk::{Chunk, ChunkReader, Piece, RecordPiece};
+use crate::chunk::{Chunk, ChunkReader, Piece, RecordPiece, Text};
 use crate::error::ReadError;
 use crate::line::Batch;
 use crate::medium::Medium;
@@ -60,7 +60,7 @@ impl ReadFrom {
 /// [`body`](Self::body).
 #[derive(Clone)]
 pub struct Record {
-    bytes: Arc<Vec<u8>>,
+    text: Arc<Text>,
     piece: RecordPiece,
     identity: Cursor,
 }
@@ -86,6 +86,7 @@ impl Record {
 
     /// The text of its object, without what rides in the tail of its line.
     #[must_use]
+    #[inline]
     pub fn body(&self) -> &str {
         self.text(&self.piece.body)
     }
@@ -114,26 +115,17 @@ impl Record {
     ///
     /// serde's: the object is no `T`.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(&self.bytes[range(&self.piece.body)])
-    }
-
-    /// The byte of its line in its segment.
-    pub(crate) fn offset(&self) -> u64 {
-        self.piece.offset
+        serde_json::from_str(self.body())
     }
 
     fn string(&self, place: Option<&Range<u32>>) -> Option<String> {
         serde_json::from_str(self.text(place?)).ok()
     }
 
+    #[inline]
     fn text(&self, place: &Range<u32>) -> &str {
-        // Each line was checked when it was read.
-        std::str::from_utf8(&self.bytes[range(place)]).unwrap_or_default()
+        self.text.get(place.start as usize..place.end as usize)
     }
-}
-
-fn range(place: &Range<u32>) -> Range<usize> {
-    place.start as usize..place.end as usize
 }
 
 impl fmt::Debug for Record {
@@ -157,6 +149,7 @@ pub enum ReadItem {
 impl ReadItem {
     /// The record, unless it is a gap.
     #[must_use]
+    #[inline]
     pub fn record(self) -> Option<Record> {
         match self {
             Self::Record(record) => Some(record),
@@ -270,8 +263,10 @@ pub(crate) struct Scan {
     /// The segment that is being read, and the last one that was.
     current: Option<(u64, ChunkReader)>,
     last: Option<u64>,
-    chunk: Arc<Vec<u8>>,
+    text: Arc<Text>,
     pieces: VecDeque<Piece>,
+    /// The first number of the segment after the one of the chunk.
+    limit: u64,
     /// Damaged bytes since the last record.
     bad: Option<(u64, u64, u64)>,
 }
@@ -285,8 +280,9 @@ impl Scan {
             expected: from,
             current: None,
             last: None,
-            chunk: Arc::default(),
+            text: Arc::default(),
             pieces: VecDeque::new(),
+            limit: u64::MAX,
             bad: None,
         }
     }
@@ -296,21 +292,26 @@ impl Scan {
     }
 
     /// What was read already.
-    fn ready(&mut self) -> Option<ReadItem> {
+    #[inline]
+    pub(crate) fn ready(&mut self) -> Option<ReadItem> {
         loop {
             match self.pieces.pop_front()? {
                 Piece::Bad { offset, bytes } => self.damaged(offset, bytes),
                 Piece::Record(piece) if piece.number < self.expected => {}
-                Piece::Record(piece) if piece.number > self.expected => {
+                // With it, no record of the next segment would be read.
+                Piece::Record(piece) if piece.number >= self.limit => {
+                    self.damaged(piece.offset, u64::from(piece.length));
+                }
+                Piece::Record(piece) if piece.number == self.expected => {
+                    self.expected += 1;
+                    self.bad = None;
+                    let (text, identity) = (Arc::clone(&self.text), self.identity);
+                    return Some(ReadItem::Record(Record { text, piece, identity }));
+                }
+                Piece::Record(piece) => {
                     let gap = self.gap(piece.number, GapCause::Missing);
                     self.pieces.push_front(Piece::Record(piece));
                     return Some(ReadItem::Gap(gap));
-                }
-                Piece::Record(piece) => {
-                    self.expected += 1;
-                    self.bad = None;
-                    let (bytes, identity) = (Arc::clone(&self.chunk), self.identity);
-                    return Some(ReadItem::Record(Record { bytes, piece, identity }));
                 }
             }
         }
@@ -343,7 +344,7 @@ impl Scan {
             }
             let Some((first, reader)) = &mut self.current else {
                 match self.open()? {
-                    Begun::Nothing => return Ok(self.rest()),
+                    Begun::Nothing => return Ok(self.lost()),
                     Begun::Segment => continue,
                     Begun::Gap(gap) => return Ok(Some(ReadItem::Gap(gap))),
                 }
@@ -352,19 +353,24 @@ impl Scan {
             let place = self.frontier.segments.iter().position(|segment| segment.first == first);
             // A segment that is retired meanwhile is read to its end.
             let end = place.map_or(u64::MAX, |place| self.frontier.segments[place].end);
+            // All of its pieces were returned.
+            let (text, pieces) = (std::mem::take(&mut self.text), std::mem::take(&mut self.pieces));
+            reader.reuse(Chunk { text, pieces });
             let chunk = reader.next(end).map_err(|source| failed(&*self.medium, first, source))?;
-            if let Some(Chunk { bytes, pieces }) = chunk {
-                (self.chunk, self.pieces) = (bytes, pieces.into());
+            if let Some(Chunk { text, pieces }) = chunk {
+                let after = place.and_then(|place| self.frontier.segments.get(place + 1));
+                self.limit = after.map_or(self.frontier.limit, |segment| segment.first);
+                (self.text, self.pieces) = (text, pieces);
             } else if place.is_some_and(|place| place + 1 == self.frontier.segments.len()) {
-                return Ok(self.rest());
+                return Ok(self.lost());
             } else {
                 (self.current, self.last) = (None, Some(first));
             }
         }
     }
 
-    /// The numbers before the frontier that nothing else has.
-    fn rest(&mut self) -> Option<ReadItem> {
+    /// At the frontier: the gap of what was answered before it, and is not there.
+    fn lost(&mut self) -> Option<ReadItem> {
         let next = self.frontier.next;
         (self.expected < next).then(|| ReadItem::Gap(self.gap(next, GapCause::Missing)))
     }
@@ -390,8 +396,9 @@ impl Scan {
             }
             Err(source) => return Err(failed(&*self.medium, segment.first, source)),
         };
-        let offset = seek(&file, segment.end, self.expected)
-            .map_err(|source| failed(&*self.medium, segment.first, source))?;
+        let offset =
+            if self.expected > segment.first { seek(&file, segment.end, self.expected) } else { Ok(0) };
+        let offset = offset.map_err(|source| failed(&*self.medium, segment.first, source))?;
         self.current = Some((segment.first, ChunkReader::new(file, offset)));
         Ok(Begun::Segment)
     }

@@ -209,10 +209,16 @@ fn segments(
     let file = medium.open(&segment_name(newest), true).map_err(failed)?;
     let scan = || Scan::of(&file, newest, cancelled).map_err(failed)?.ok_or(JournalError::Cancelled);
     let mut found = scan()?;
-    if found.silence(medium, &file).map_err(failed)? {
+    // The next opening finds what a cancelled one has left.
+    let go_on =
+        |error| if cancelled.load(Ordering::Relaxed) { JournalError::Cancelled } else { failed(error) };
+    if found.silence(medium, &file).map_err(go_on)? {
         found = found.again(scan()?);
     }
-    let is_cut = found.mend(medium, &file, report).map_err(failed)?;
+    let is_cut = found.mend(medium, &file, report).map_err(go_on)?;
+    if cancelled.load(Ordering::Relaxed) {
+        return Err(JournalError::Cancelled);
+    }
     // Nor its last records: what is read from now on stays.
     file.sync().map_err(failed)?;
     if is_cut || found.end > 0 {
@@ -222,7 +228,8 @@ fn segments(
 }
 
 /// What the newest segment has.
-struct Scan {
+struct Scan<'a> {
+    cancelled: &'a AtomicBool,
     first: u64,
     size: u64,
     /// Where the valid part ends.
@@ -245,11 +252,12 @@ struct OpenBatch {
     before: (u64, u64),
 }
 
-impl Scan {
+impl<'a> Scan<'a> {
     /// Reads the segment; `None` if it was cancelled.
-    fn of(file: &Arc<dyn MediumFile>, first: u64, cancelled: &AtomicBool) -> io::Result<Option<Self>> {
+    fn of(file: &Arc<dyn MediumFile>, first: u64, cancelled: &'a AtomicBool) -> io::Result<Option<Self>> {
         let size = file.size()?;
         let mut scan = Self {
+            cancelled,
             first,
             size,
             end: 0,
@@ -399,6 +407,7 @@ impl Scan {
         let mut bytes = vec![0; 64 * 1024];
         let mut offset = self.end;
         loop {
+            go_on(self.cancelled)?;
             let read = read_full(file, offset, &mut bytes)?;
             if read == 0 || bytes[..read].contains(&b'\n') {
                 return Ok(read > 0);
@@ -426,6 +435,7 @@ impl Scan {
         let mut bytes = vec![0; 1024 * 1024];
         let (mut offset, mut left) = (offset, length);
         while left > 0 {
+            go_on(self.cancelled)?;
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
             let read = read_full(file, offset, &mut bytes[..most])?;
             if read == 0 {
@@ -437,6 +447,11 @@ impl Scan {
         }
         copy.sync()
     }
+}
+
+/// An error once the opening is cancelled.
+fn go_on(cancelled: &AtomicBool) -> io::Result<()> {
+    if cancelled.load(Ordering::Relaxed) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
 }
 
 impl Recovery {

@@ -32,6 +32,8 @@ pub(crate) struct Frontier {
     pub(crate) segments: Arc<[Segment]>,
     /// The number of the next record.
     pub(crate) next: u64,
+    /// No record has this number or a larger one.
+    pub(crate) limit: u64,
 }
 
 impl Frontier {
@@ -92,5 +94,6 @@ pub(crate) fn last_number(file: &dyn MediumFile, end: u64) -> io::Result<Option<
     bytes.truncate(read);
     let Some((b'\n', lines)) = bytes.split_last() else { return Ok(None) };
     let last = memchr::memrchr(b'\n', lines).map_or(0, |before| before + 1);
-    Ok(line::parse(&lines[last..]).map(|parsed| parsed.number))
+    let line = &lines[last..];
+    Ok(line::parse(line).filter(|_| std::str::from_utf8(line).is_ok()).map(|parsed| parsed.number))
 }

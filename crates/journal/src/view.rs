@@ -47,7 +47,7 @@ impl JournalView {
     /// As [`open`](Self::open).
     pub fn of(medium: Arc<dyn Medium>) -> Result<Self, JournalError> {
         let instance = instance_of(&*medium)?;
-        let frontier = Frontier { segments: Arc::new([]), next: 0 };
+        let frontier = Frontier { segments: Arc::new([]), next: 0, limit: 0 };
         let mut view = Self { medium, identity: position(instance), frontier };
         view.refresh()?;
         Ok(view)
@@ -80,7 +80,8 @@ impl JournalView {
             (next, segment.end) = valid_end(&*file, *segment).map_err(failed)?;
         }
         let is_new = *segments != *self.frontier.segments;
-        self.frontier = Frontier { segments: segments.into(), next };
+        // A torn end hides how many there are.
+        self.frontier = Frontier { segments: segments.into(), next, limit: u64::MAX };
         Ok(is_new)
     }
 
@@ -177,7 +178,11 @@ impl ViewReader {
 impl Iterator for ViewReader {
     type Item = Result<ReadItem, ReadError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(item) = self.scan.ready() {
+            return Some(Ok(item));
+        }
         self.scan.next().transpose()
     }
 }

@@ -132,7 +132,8 @@ impl Writer {
         let active = self.active.as_ref().map(|active| Segment { first: active.first, end: active.end });
         // An empty segment has no record.
         let active = active.filter(|segment| segment.end > 0);
-        Frontier { segments: self.sealed.iter().copied().chain(active).collect(), next: self.readable }
+        let segments = self.sealed.iter().copied().chain(active).collect();
+        Frontier { segments, next: self.readable, limit: self.readable }
     }
 
     /// How many records wait in memory for the disk.

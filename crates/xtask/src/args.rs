@@ -6,8 +6,11 @@ pub(crate) const USAGE: &str = "\
 usage: cargo xtask test [--install] [--only STEP]... [--list]
        cargo xtask test --k8s [--image IMAGE]
        cargo xtask mutants [--install]
+       cargo xtask fuzz [TARGET] [-- ARGS]
   test         run the steps that decide whether a change lands
   mutants      flip the code line by line and name the flips that no test notices; takes hours, and no step does it
+  fuzz         give a fuzz target of the journal inputs until it fails or is stopped; ARGS are libFuzzer's, such as
+               -max_total_time=300; no step does it. The target is: recovery
   --install    install what is missing, then run; without it, what is missing is named and left out
   --only STEP  run this step alone; may be given several times
   --list       show the steps
@@ -28,13 +31,20 @@ pub(crate) enum Request {
     Mutants {
         install: bool,
     },
+    /// Run a fuzz target with these arguments of libFuzzer.
+    Fuzz {
+        target: &'static str,
+        args: Vec<String>,
+    },
     /// Run the scenario on a Kubernetes cluster, with nodes of this image.
     K8s {
         image: Option<String>,
     },
 }
 
-const COMMANDS: &str = "test, mutants, help";
+const COMMANDS: &str = "test, mutants, fuzz, help";
+/// The targets in `crates/journal/fuzz`; the first one is the usual one.
+const TARGETS: [&str; 1] = ["recovery"];
 const FLAGS: &str = "--install, --only STEP, --list, --k8s, --image IMAGE";
 
 /// Reads the words behind `cargo xtask`; an error is one line that names what is known.
@@ -43,6 +53,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Request, String> {
     match words.next() {
         Some("test") => test(words),
         Some("mutants") => mutants(words),
+        Some("fuzz") => fuzz(words),
         Some("help" | "--help" | "-h") => Ok(Request::Help),
         Some(other) => Err(format!("unknown command `{other}`; the commands are: {COMMANDS}")),
         None => Err(format!("no command given; the commands are: {COMMANDS}")),
@@ -59,6 +70,28 @@ fn mutants<'a>(words: impl Iterator<Item = &'a str>) -> Result<Request, String> 
         }
     }
     Ok(Request::Mutants { install })
+}
+
+fn fuzz<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
+    let mut target = None;
+    while let Some(word) = words.next() {
+        match (word, target) {
+            ("--help" | "-h", _) => return Ok(Request::Help),
+            ("--", _) => {
+                let args = words.map(str::to_owned).collect();
+                return Ok(Request::Fuzz { target: target.unwrap_or(TARGETS[0]), args });
+            }
+            (word, None) if !word.starts_with('-') => {
+                let known = TARGETS.into_iter().find(|target| *target == word);
+                let unknown = || format!("unknown target `{word}`; the targets are: {}", TARGETS.join(", "));
+                target = Some(known.ok_or_else(unknown)?);
+            }
+            (other, _) => {
+                return Err(format!("unexpected `{other}` of `fuzz`: it has one TARGET, then `-- ARGS`"));
+            }
+        }
+    }
+    Ok(Request::Fuzz { target: target.unwrap_or(TARGETS[0]), args: Vec::new() })
 }
 
 fn test<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Request, String> {
@@ -159,8 +192,23 @@ mod tests {
     }
 
     #[test]
+    fn fuzz_has_a_target_and_arguments_of_libfuzzer() {
+        for (line, expected) in [
+            ("fuzz", vec![]),
+            ("fuzz recovery", vec![]),
+            ("fuzz -- -runs=1", vec!["-runs=1"]),
+            ("fuzz recovery -- -runs=1 -- x", vec!["-runs=1", "--", "x"]),
+        ] {
+            match parsed(line) {
+                Ok(Request::Fuzz { target: "recovery", args }) => assert_eq!(args, expected, "{line}"),
+                other => panic!("`{line}` was read as {other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn help_and_list_run_nothing() {
-        for line in ["help", "--help", "test --help", "test --only fmt -h", "mutants -h"] {
+        for line in ["help", "--help", "test --help", "test --only fmt -h", "mutants -h", "fuzz -h"] {
             assert!(matches!(parsed(line), Ok(Request::Help)), "{line}");
         }
         assert!(matches!(parsed("test --install --list"), Ok(Request::List)));
@@ -169,8 +217,11 @@ mod tests {
     #[test]
     fn a_wrong_word_is_answered_by_one_line_with_the_known_ones() {
         let cases = [
-            ("", "no command given", "test, mutants, help"),
-            ("tets", "unknown command `tets`", "test, mutants, help"),
+            ("", "no command given", "test, mutants, fuzz, help"),
+            ("tets", "unknown command `tets`", "test, mutants, fuzz, help"),
+            ("fuzz line", "unknown target `line`", "the targets are: recovery"),
+            ("fuzz recovery other", "unexpected `other`", "one TARGET, then `-- ARGS`"),
+            ("fuzz -runs=1", "unexpected `-runs=1`", "one TARGET, then `-- ARGS`"),
             ("mutants --only fmt", "unknown flag `--only` of `mutants`", "--install"),
             ("test --fast", "unknown flag `--fast`", "--install, --only STEP, --list, --k8s"),
             ("test clippy", "unknown flag `clippy`", "--install, --only STEP, --list, --k8s"),

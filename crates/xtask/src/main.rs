@@ -1,5 +1,5 @@
 //! The project's own commands. `cargo xtask test` answers whether the tree is good; `cargo xtask mutants`, by hand,
-//! whether its tests are.
+//! whether its tests are, and `cargo xtask fuzz`, by hand too, looks for inputs that no test has.
 //!
 //! Two tables say what is done: the steps in `steps.rs` and the tools they need in `needs.rs`. A new check
 //! or a new tool is an added row; the rest runs the tables and reports.
@@ -10,6 +10,7 @@ mod circles;
 mod engine;
 #[cfg(test)]
 mod errors;
+mod fuzz;
 mod needs;
 mod package;
 mod run;
@@ -45,6 +46,12 @@ fn main() -> ExitCode {
         Request::List => print!("{}", steps::list()),
         Request::K8s { image } => {
             if let Err(message) = checks::k8s(image.as_deref()) {
+                eprintln!("xtask: {message}");
+                return ExitCode::FAILURE;
+            }
+        }
+        Request::Fuzz { target, args } => {
+            if let Err(message) = fuzz::fuzz(target, &args) {
                 eprintln!("xtask: {message}");
                 return ExitCode::FAILURE;
             }

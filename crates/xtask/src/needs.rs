@@ -47,6 +47,16 @@ pub(crate) static CARGO_MUTANTS: Need = Need {
     install: &["cargo install --locked --debug --config profile.dev.debug=false cargo-mutants"],
 };
 
+/// libFuzzer needs flags of the compiler that only nightly Rust has.
+pub(crate) static NIGHTLY: Need = Need {
+    name: "nightly Rust",
+    probe: "rustup run nightly rustc --version",
+    install: &["rustup toolchain install nightly"],
+};
+
+pub(crate) static CARGO_FUZZ: Need =
+    Need { name: "cargo-fuzz", probe: "cargo fuzz --version", install: &["cargo install cargo-fuzz"] };
+
 pub(crate) static DOCKER: Need = Need {
     name: "docker.io",
     probe: "dockerd --version",

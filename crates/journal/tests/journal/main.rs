@@ -9,12 +9,16 @@ mod bad_input;
 mod checking;
 mod faults;
 mod faulty;
+mod fuzzed;
 mod importing;
+#[cfg(unix)]
+mod kill;
 mod plain;
 #[cfg(feature = "cli")]
 mod program;
 mod reading;
 mod recovering;
+mod recovers;
 mod rotating;
 mod run;
 #[cfg(feature = "pipeline")]

@@ -115,3 +115,25 @@ async fn two_readers_are_independent() {
     assert_eq!(number(one.recv().await.unwrap()), 4);
     assert_eq!(number(two.recv().await.unwrap()), 3);
 }
+
+#[tokio::test]
+async fn what_is_lost_at_the_end_is_a_gap_at_once() {
+    let directory = directory();
+    let journal = Journal::open(directory.path(), small_segments()).await.unwrap();
+    for n in 0..6 {
+        journal.append(long_entry(n)).await.unwrap();
+    }
+    journal.close().await.unwrap();
+    let files = segments(directory.path());
+    let first: u64 = files[1].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let mut bytes = std::fs::read(&files[0]).unwrap();
+    let length = bytes.len();
+    bytes[length - 9] ^= 1;
+    std::fs::write(&files[0], bytes).unwrap();
+    std::fs::write(&files[1], "{\"torn\":").unwrap();
+    let journal = open(directory.path()).await;
+    let items = read(&journal, ReadFrom::Oldest).await;
+    assert_eq!(items[..items.len() - 1], (0..first - 1).map(Ok).collect::<Vec<_>>());
+    let gap = items.last().unwrap().as_ref().unwrap_err();
+    assert_eq!((gap.first, gap.last), (first - 1, first - 1));
+}
