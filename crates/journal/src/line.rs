@@ -302,6 +302,22 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_digits_and_fit() {
+        for text in ["0", "7", "12345678", "00000000000000000042", "18446744073709551615"] {
+            assert_eq!(number(text.as_bytes()), text.parse().ok(), "{text}");
+        }
+        for place in 0..20 {
+            for byte in (0..=255).filter(|byte: &u8| !byte.is_ascii_digit()) {
+                let mut digits = *b"01234567890123456789";
+                digits[place] = byte;
+                assert_eq!(number(&digits), None, "byte {byte} at {place}");
+            }
+        }
+        assert_eq!(number(b"18446744073709551616"), None);
+        assert_eq!(number(b"99999999999999999999"), None);
+    }
+
+    #[test]
     fn each_flipped_bit_and_each_cut_is_found() {
         let line = line("{\"a\":1}", Extras { key: Some("\"k\""), ..Extras::default() }, 5);
         assert!(parse(&line).is_some());
