@@ -8,7 +8,7 @@ use watchkeeper::feed::{Feed, FeedFailure, FeedSuccess};
 use watchkeeper::runtime::{Cause, StopReason};
 use watchkeeper::subscription::{RecvError, TapError, TapLimits};
 use watchkeeper::{DynError, ObservationFailureStage as Stage};
-use watchkeeper_journal::run::{Replay, RunClock, RunFormat, RunJournal, SerdeFormat};
+use watchkeeper_journal::run::{Replay, RunClock, RunError, RunFormat, RunJournal, SerdeFormat};
 use watchkeeper_journal::{Journal, JournalView, ReadFrom};
 
 use super::app::{Act, App, Seen, config, ms, run};
@@ -219,7 +219,16 @@ async fn a_recording_without_an_owner_goes_on_and_a_closed_journal_is_reported()
         tokio::task::yield_now().await;
     }
     let mut feed = live();
-    let recording = journal.record(&feed.handle(), &config()).unwrap();
+    // The first one is over once its last answer has come.
+    let recording = loop {
+        match journal.record(&feed.handle(), &config()) {
+            Ok(recording) => break recording,
+            Err(RunError::InProgress) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert!(matches!(journal.record(&feed.handle(), &config()), Err(RunError::InProgress)));
+    assert!(matches!(journal.resume().await, Err(RunError::InProgress)));
     let mut health = recording.watch_health();
     let _ = health.wait_for(|health| health.recorded == 1).await.unwrap();
     journal.close().await.unwrap();
