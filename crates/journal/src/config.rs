@@ -72,7 +72,9 @@ impl Default for JournalConfig {
 
 impl JournalConfig {
     pub(crate) fn validate(&self) -> Result<(), JournalError> {
-        let wrong = |field, value, range| Err(JournalError::InvalidConfig { field, value, range });
+        let wrong = |field, value: u64, range| {
+            Err(JournalError::InvalidConfig { field, value: value.to_string(), range })
+        };
         if self.segment_bytes < MIN_SEGMENT {
             return wrong("segment_bytes", self.segment_bytes, "at least 4,096");
         }

@@ -15,7 +15,7 @@ pub enum JournalError {
         /// The field.
         field: &'static str,
         /// Its value.
-        value: u64,
+        value: String,
         /// What it must be.
         range: &'static str,
     },
@@ -49,6 +49,14 @@ pub enum JournalError {
         place: String,
         /// One of the files.
         name: String,
+    },
+    /// There is no journal.
+    #[error(
+        "there is no journal in {place}: give the directory that has journal.json; the journal of a run is in run/NAME"
+    )]
+    NoJournal {
+        /// The directory.
+        place: String,
     },
     /// There are segments, and `journal.json` is missing or is not what a journal has written.
     #[error(
@@ -103,7 +111,8 @@ pub enum AppendError {
         #[source]
         source: Arc<io::Error>,
     },
-    /// The write failed, and what was written of it was removed or is not read.
+    /// The write failed. What was written of it is removed before anything else is written; if the process ends before, it
+    /// may be there.
     #[error(
         "the write failed, nothing was appended: make the directory writable and the disk sound, then append again"
     )]
@@ -149,6 +158,11 @@ pub enum AppendError {
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
+    /// The executor has shut down, or a medium of an app's own has panicked. The reader reads nothing any more.
+    #[error(
+        "the reader's executor has shut down, or its medium has panicked: make another reader from its cursor"
+    )]
+    Aborted,
     /// The operating system has refused something. The next call tries it again.
     #[error("{place}: cannot read {name}: make sure that it can be read, and that the disk is sound")]
     Io {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -77,7 +78,8 @@ pub struct Appended {
     pub number: u64,
     /// How many records were appended.
     pub count: u64,
-    /// The position after them.
+    /// The position after them. If they are in [`Memory`](Durability::Memory) alone for now, a reader may begin there once
+    /// they are written.
     pub cursor: Cursor,
     /// What is promised. It is [`Memory`](Durability::Memory) if a journal with
     /// [`Buffered`](Durability::Buffered) could not write the record yet.
@@ -148,14 +150,21 @@ impl Journal {
         if config.durability == Durability::Memory && !medium.is_memory() {
             return Err(JournalError::InvalidConfig {
                 field: "durability",
-                value: 0,
+                value: config.durability.to_string(),
                 range: "Buffered, Group or Always, because the journal has a directory: Journal::in_memory has none",
             });
         }
         let cancelled = Arc::new(AtomicBool::new(false));
         let _guard = CancelOnDrop(Arc::clone(&cancelled));
         let opening = spawn_blocking(move || Self::open_now(medium, config, &cancelled));
-        opening.await.unwrap_or(Err(JournalError::Cancelled))
+        match opening.await {
+            Ok(opened) => opened,
+            Err(error) => match error.try_into_panic() {
+                // A medium of an app's own has panicked.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(JournalError::Cancelled),
+            },
+        }
     }
 
     /// A journal without a directory: the records are in memory, with the same limits, and are gone with it.
@@ -192,6 +201,7 @@ impl Journal {
             frontier,
             health: Arc::new(health),
             closing,
+            verifier: None,
             is_memory: medium.is_memory(),
         };
         thread::Builder::new()
@@ -227,7 +237,8 @@ impl Journal {
         self.submit(vec![entry], false).await?.await
     }
 
-    /// Appends records that are read all or not at all after a crash, even after a power cut.
+    /// Appends records that are read all or not at all after a crash; after a power cut too, with
+    /// [`Group`](Durability::Group) and [`Always`](Durability::Always).
     ///
     /// # Errors
     ///
@@ -443,6 +454,18 @@ impl Queue {
     }
 }
 
+/// Refuses what comes, and what waits, when the thread has ended.
+struct CloseQueue(Arc<Queue>);
+
+impl Drop for CloseQueue {
+    fn drop(&mut self) {
+        self.0.close();
+        // Their answers are dropped with them.
+        let waiting = std::mem::take(&mut self.0.lock().requests);
+        drop(waiting);
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
         self.queue.close();
@@ -457,11 +480,15 @@ struct Thread {
     frontier: watch::Sender<Frontier>,
     health: Arc<watch::Sender<JournalHealth>>,
     closing: watch::Sender<Option<Result<(), CloseError>>>,
+    /// The thread that reads complete segments again, once there was one.
+    verifier: Option<mpsc::Sender<Segment>>,
     is_memory: bool,
 }
 
 impl Thread {
     fn run(mut self) {
+        // A medium of an app's own may panic.
+        let _guard = CloseQueue(Arc::clone(&self.queue));
         let (mut requests, mut answers) = (Vec::new(), Vec::new());
         loop {
             self.queue.take(&mut requests, &mut answers);
@@ -495,6 +522,30 @@ impl Thread {
         level != Durability::Memory || self.is_memory
     }
 
+    /// Has a complete segment read again, by a thread that ends with this one.
+    fn verify(&mut self, segment: Segment) {
+        if self.is_memory {
+            return;
+        }
+        let (medium, health) = (Arc::clone(&self.medium), Arc::clone(&self.health));
+        let verifier = self.verifier.get_or_insert_with(|| {
+            let (verifier, segments) = mpsc::channel::<Segment>();
+            let run = move || {
+                for segment in segments {
+                    if let Err(error) = verify(&*medium, segment, &health) {
+                        // Retention may have removed it.
+                        tracing::debug!(segment = segment.name(), %error, "a segment was not verified");
+                    }
+                }
+            };
+            if let Err(error) = thread::Builder::new().name("journal-check".to_owned()).spawn(run) {
+                tracing::debug!(%error, "segments are not verified");
+            }
+            verifier
+        });
+        let _ = verifier.send(segment);
+    }
+
     /// Publishes what has happened besides the answers.
     fn report(&mut self, is_written: bool) {
         let in_memory = self.writer.backlog();
@@ -508,7 +559,7 @@ impl Thread {
                 Event::Deleted(name) => JournalProblem::new(JournalProblemKind::Deleted, &name),
                 Event::RetentionFailed(error) => JournalProblem::new(JournalProblemKind::Retention, &error),
                 Event::Sealed(segment) => {
-                    verify(Arc::clone(&self.medium), segment, Arc::clone(&self.health));
+                    self.verify(segment);
                     continue;
                 }
             });
@@ -535,34 +586,20 @@ impl Thread {
 }
 
 /// Reads a complete segment once more, so that damage is found early.
-fn verify(medium: Arc<dyn Medium>, segment: Segment, health: Arc<watch::Sender<JournalHealth>>) {
-    if medium.is_memory() {
-        return;
+fn verify(medium: &dyn Medium, segment: Segment, health: &watch::Sender<JournalHealth>) -> io::Result<()> {
+    let mut reader = ChunkReader::new(medium.open(&segment.name(), false)?, 0);
+    let mut is_damaged = false;
+    while let Some(chunk) = reader.next(segment.end)? {
+        is_damaged |= chunk.pieces.iter().any(|piece| matches!(piece, Piece::Bad { .. }));
+        reader.reuse(chunk);
     }
-    let name = segment.name();
-    let check = move || -> io::Result<()> {
-        let mut reader = ChunkReader::new(medium.open(&segment.name(), false)?, 0);
-        let mut damaged = 0;
-        while let Some(chunk) = reader.next(segment.end)? {
-            damaged += chunk.pieces.iter().filter(|piece| matches!(piece, Piece::Bad { .. })).count();
-        }
-        if damaged > 0 {
-            let problem = JournalProblem::new(JournalProblemKind::Damaged, &segment.name());
-            tracing::error!(place = %medium.place(), %problem, "the journal has a problem");
-            health.send_modify(|health| {
-                health.problems += 1;
-                health.last_problem = Some(problem);
-            });
-        }
-        Ok(())
-    };
-    let checking = thread::Builder::new().name("journal-check".to_owned()).spawn(move || {
-        if let Err(error) = check() {
-            // Retention may have removed it.
-            tracing::debug!(segment = name, %error, "a segment was not verified");
-        }
-    });
-    if let Err(error) = checking {
-        tracing::debug!(%error, "a segment was not verified");
+    if is_damaged {
+        let problem = JournalProblem::new(JournalProblemKind::Damaged, &segment.name());
+        tracing::error!(place = %medium.place(), %problem, "the journal has a problem");
+        health.send_modify(|health| {
+            health.problems += 1;
+            health.last_problem = Some(problem);
+        });
     }
+    Ok(())
 }

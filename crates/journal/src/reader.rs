@@ -297,7 +297,8 @@ impl Scan {
         loop {
             match self.pieces.pop_front()? {
                 Piece::Bad { offset, bytes } => self.damaged(offset, bytes),
-                Piece::Record(piece) if piece.number < self.expected => {}
+                // What was damaged before it is not what is missing after it.
+                Piece::Record(piece) if piece.number < self.expected => self.bad = None,
                 // With it, no record of the next segment would be read.
                 Piece::Record(piece) if piece.number >= self.limit => {
                     self.damaged(piece.offset, u64::from(piece.length));
@@ -320,8 +321,8 @@ impl Scan {
     fn damaged(&mut self, offset: u64, bytes: u64) {
         let segment = self.current.as_ref().map_or(0, |(first, _)| *first);
         match &mut self.bad {
-            Some((_, _, length)) => *length += bytes,
-            none => *none = Some((segment, offset, bytes)),
+            Some((first, _, length)) if *first == segment => *length += bytes,
+            other => *other = Some((segment, offset, bytes)),
         }
     }
 
@@ -383,6 +384,7 @@ impl Scan {
         let place = after.max(at.saturating_sub(1));
         let Some(&segment) = segments.get(place) else { return Ok(Begun::Nothing) };
         if segment.first > self.expected {
+            // The ones before were retired, also while this was read.
             let cause = if place == 0 { GapCause::Retired } else { GapCause::Missing };
             return Ok(Begun::Gap(self.gap(segment.first, cause)));
         }
@@ -489,7 +491,7 @@ impl JournalReader {
     ///
     /// # Errors
     ///
-    /// [`ReadError`]; the next call tries it again.
+    /// [`ReadError`]; the next call tries it again, unless it is [`Aborted`](ReadError::Aborted).
     ///
     /// # Cancel safety
     ///
@@ -526,8 +528,7 @@ impl JournalReader {
             if let Some(filling) = &mut self.filling {
                 let filled = ready!(Pin::new(filling).poll(context));
                 self.filling = None;
-                // The runtime shuts down, and the reader's place is gone with it.
-                let Ok(filled) = filled else { return Poll::Ready(Ok(None)) };
+                let Ok(filled) = filled else { return Poll::Ready(Err(ReadError::Aborted)) };
                 self.filled(filled)?;
             } else if let Some(waiting) = &mut self.changed {
                 let (changes, is_open) = ready!(waiting.poll(context));
@@ -545,7 +546,7 @@ impl JournalReader {
 
     /// Reads up to the present frontier.
     fn begin(&mut self) -> Result<(), ReadError> {
-        let Some(mut scan) = self.scan.take() else { return Ok(()) };
+        let Some(mut scan) = self.scan.take() else { return Err(ReadError::Aborted) };
         scan.frontier = self.changes.borrow_and_update().clone();
         let fill = move || {
             let (mut scan, mut items) = (scan, VecDeque::new());

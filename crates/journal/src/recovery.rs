@@ -17,12 +17,14 @@ use crate::writer::GROUP;
 /// The version of the format.
 const FORMAT: u64 = 1;
 pub(crate) const IDENTITY: &str = "journal.json";
-const NEW_IDENTITY: &str = "journal.json.tmp";
+pub(crate) const NEW_IDENTITY: &str = "journal.json.tmp";
 pub(crate) const RESERVE: &str = "reserve";
 /// Names that may be in a directory that is about to become a journal.
 const OWN: [&str; 5] = [NEW_IDENTITY, RESERVE, "quarantine", "run", "lost+found"];
 /// The largest last number that is continued.
 const LAST_NUMBER: u64 = u64::MAX / 2;
+/// The most places that are kept apart.
+const MAX_DAMAGE: usize = 1_000;
 /// No power cut loses a part of what is further from the end: it was synced before the last group was written.
 const LAST_GROUP: u64 = 2 * GROUP as u64;
 
@@ -36,7 +38,8 @@ pub struct Recovery {
     pub torn_bytes: u64,
     /// The records of a batch without its commit mark, at the end of the last segment; they were cut too.
     pub uncommitted: u64,
-    /// Damaged places of the last segment, with valid records after them. Their bytes are in `quarantine/`.
+    /// Damaged places of the last segment, with valid records after them: at most 1,000, and the last one covers all further
+    /// ones. Their bytes are in `quarantine/`.
     pub damage: Vec<Damage>,
     /// Missing numbers between two segments.
     pub gaps: Vec<MissingRecords>,
@@ -149,21 +152,29 @@ fn make_identity(medium: &dyn Medium, names: &[String]) -> Result<u128, JournalE
         return Err(JournalError::Foreign { place, name: name.clone() });
     }
     let instance = random();
-    let identity = Identity { watchkeeper_journal: FORMAT, instance: format!("{instance:032x}") };
-    let write = || -> io::Result<()> {
-        if names.iter().any(|name| name == NEW_IDENTITY) {
-            medium.remove(NEW_IDENTITY)?;
-        }
-        let mut text = serde_json::to_vec(&identity)?;
-        text.push(b'\n');
-        let file = medium.create(NEW_IDENTITY)?;
-        append_all(&*file, &text)?;
-        file.sync()?;
-        medium.rename(NEW_IDENTITY, IDENTITY)?;
-        medium.sync_names()
-    };
-    write().map_err(|error| JournalError::io(&place, "write journal.json", error))?;
+    if names.iter().any(|name| name == NEW_IDENTITY) {
+        medium.remove(NEW_IDENTITY).map_err(|error| JournalError::io(&place, "write journal.json", error))?;
+    }
+    write_identity(medium, instance)
+        .map_err(|error| JournalError::io(&place, "write journal.json", error))?;
     Ok(instance)
+}
+
+/// Writes `journal.json`.
+pub(crate) fn write_identity(medium: &dyn Medium, instance: u128) -> io::Result<()> {
+    let identity = Identity { watchkeeper_journal: FORMAT, instance: format!("{instance:032x}") };
+    let mut text = serde_json::to_vec(&identity)?;
+    text.push(b'\n');
+    let file = medium.create(NEW_IDENTITY)?;
+    append_all(&*file, &text)?;
+    file.sync()?;
+    medium.rename(NEW_IDENTITY, IDENTITY)?;
+    medium.sync_names()
+}
+
+/// Whether the disk has no room.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// 128 random bits, from the system randomness that std uses as its seed.
@@ -299,7 +310,14 @@ impl<'a> Scan<'a> {
     fn record(&mut self, record: &RecordPiece, bad: Option<(u64, u64)>, open: &mut Option<OpenBatch>) {
         let missing = record.number - self.next;
         if let Some((offset, bytes)) = bad {
-            self.damage.push(Damage { segment: segment_name(self.first), offset, bytes, records: missing });
+            let is_kept_apart = self.damage.len() < MAX_DAMAGE;
+            if let Some(last) = self.damage.last_mut().filter(|_| !is_kept_apart) {
+                last.bytes = offset + bytes - last.offset;
+                last.records += missing;
+            } else {
+                let segment = segment_name(self.first);
+                self.damage.push(Damage { segment, offset, bytes, records: missing });
+            }
         }
         let line = (record.offset, record.length);
         match (open.take(), record.batch) {
@@ -340,8 +358,8 @@ impl<'a> Scan<'a> {
         if self.broken.is_empty() {
             return Ok(false);
         }
-        for (offset, length) in &self.broken {
-            self.keep(&**medium, &**file, *offset, u64::from(*length))?;
+        for (offset, end) in ranges(&self.broken) {
+            self.keep(&**medium, &**file, offset, end - offset)?;
         }
         medium.sync_names()?;
         for (offset, _) in &self.broken {
@@ -416,8 +434,18 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Copies bytes to `quarantine/`.
+    /// Copies bytes to `quarantine/`. If the disk is full, the reserve is there for it.
     fn keep(&self, medium: &dyn Medium, file: &dyn MediumFile, offset: u64, length: u64) -> io::Result<()> {
+        let kept = self.copy(medium, file, offset, length);
+        match &kept {
+            Err(error) if is_full(error) && medium.remove(RESERVE).is_ok() => {
+                self.copy(medium, file, offset, length)
+            }
+            _ => kept,
+        }
+    }
+
+    fn copy(&self, medium: &dyn Medium, file: &dyn MediumFile, offset: u64, length: u64) -> io::Result<()> {
         let name = format!("quarantine/{:020}-{offset:020}", self.first);
         let copy = match medium.create(&name) {
             Ok(copy) => copy,
@@ -446,6 +474,22 @@ impl<'a> Scan<'a> {
             left -= read as u64;
         }
         copy.sync()
+    }
+}
+
+/// Where lines that follow each other begin and end; if there are many places, it is one that has them all.
+fn ranges(lines: &[(u64, u32)]) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for (offset, length) in lines {
+        let end = offset + u64::from(*length);
+        match ranges.last_mut() {
+            Some(last) if last.1 == *offset => last.1 = end,
+            _ => ranges.push((*offset, end)),
+        }
+    }
+    match (ranges.first(), ranges.last()) {
+        (Some(first), Some(last)) if ranges.len() > MAX_DAMAGE => vec![(first.0, last.1)],
+        _ => ranges,
     }
 }
 

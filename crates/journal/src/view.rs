@@ -102,7 +102,8 @@ impl JournalView {
     ///
     /// # Errors
     ///
-    /// [`CursorError`]: the cursor is of another journal, or of the future.
+    /// [`CursorError::Foreign`]: the cursor is of another journal. A cursor of the future reads nothing until the journal is
+    /// there: a view may be older than the cursor.
     pub fn reader(&self, from: ReadFrom) -> Result<ViewReader, CursorError> {
         let number = match from {
             // A torn end hides how many there are.
@@ -125,10 +126,8 @@ pub(crate) fn instance_of(medium: &dyn Medium) -> Result<u128, JournalError> {
     let names = medium.list().map_err(|error| JournalError::io(&place, "list it", error))?;
     match read_identity(medium)? {
         Some(instance) => Ok(instance),
-        None => Err(match names.into_iter().find(|name| first_of(name).is_none()) {
-            Some(name) => JournalError::Foreign { place, name },
-            None => JournalError::Identity { place },
-        }),
+        None if names.iter().any(|name| first_of(name).is_some()) => Err(JournalError::Identity { place }),
+        None => Err(JournalError::NoJournal { place }),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::entry::Entry;
 use crate::error::AppendError;
 use crate::line::{self, Batch, Extras};
 use crate::medium::{Medium, MediumFile, append_all};
-use crate::recovery::{Opened, RESERVE};
+use crate::recovery::{IDENTITY, NEW_IDENTITY, Opened, RESERVE, write_identity};
 use crate::segment::{Frontier, Segment, segment_name};
 
 /// The most bytes that are written before a sync, and the most bytes of a batch: 4 MiB.
@@ -75,6 +75,7 @@ impl Active {
 pub(crate) struct Writer {
     medium: Arc<dyn Medium>,
     config: JournalConfig,
+    instance: u128,
     /// Without the active one.
     sealed: Vec<Segment>,
     active: Option<Active>,
@@ -104,7 +105,7 @@ enum Failed {
 
 impl Writer {
     pub(crate) fn new(medium: Arc<dyn Medium>, config: JournalConfig, opened: Opened, now: Instant) -> Self {
-        let Opened { lock, mut segments, active, next, .. } = opened;
+        let Opened { lock, instance, mut segments, active, next, .. } = opened;
         let active = active.and_then(|file| {
             let segment = segments.pop()?;
             Some(Active::new(file, segment, now))
@@ -112,6 +113,7 @@ impl Writer {
         let writer = Self {
             medium,
             config,
+            instance,
             sealed: segments,
             active,
             next,
@@ -363,6 +365,11 @@ impl Writer {
         let first = lines.split(|byte| *byte == b'\n').next().and_then(line::parse);
         let first = first.map_or(self.next, |parsed| parsed.number);
         let name = segment_name(first);
+        if self.medium.open(IDENTITY, false).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            // Somebody has emptied the directory.
+            let _ = self.medium.remove(NEW_IDENTITY);
+            write_identity(&*self.medium, self.instance)?;
+        }
         let file = match self.medium.create(&name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // An empty one, of an attempt that failed: a segment with records has an earlier name.

@@ -33,7 +33,7 @@ mod replay;
 mod subscription;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -124,7 +124,7 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
         config: JournalConfig,
         format: F,
     ) -> Result<Self, RunError> {
-        let path = path(directory.into(), name)?;
+        let path = path(&directory.into(), name)?;
         Ok(Self::of(Journal::open(path, config).await?, name, format))
     }
 
@@ -200,12 +200,15 @@ impl<O: Observer, F> Clone for RunJournal<O, F> {
 
 impl<O: Observer, F> fmt::Debug for RunJournal<O, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunJournal").field("name", &self.name).field("journal", &self.journal).finish()
+        f.debug_struct("RunJournal")
+            .field("name", &self.name)
+            .field("journal", &self.journal)
+            .finish_non_exhaustive()
     }
 }
 
 /// The directory of the run `name`.
-fn path(directory: PathBuf, name: &str) -> Result<PathBuf, RunError> {
+fn path(directory: &Path, name: &str) -> Result<PathBuf, RunError> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if name.is_empty() || name.len() > LONGEST_NAME || name.starts_with('.') || !name.bytes().all(is_plain) {
         return Err(RunError::Name { name: name.to_owned() });

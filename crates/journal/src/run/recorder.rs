@@ -271,7 +271,10 @@ impl<O: Observer, F: RunFormat<O>> Recorder<O, F> {
         };
         self.write(start, self.last).await;
         drop(status);
-        while !is_over {
+        if is_over {
+            return;
+        }
+        loop {
             match tap.recv().await {
                 Ok(record) => self.record(&record).await,
                 Err(TapError::Lost { first, last }) => {

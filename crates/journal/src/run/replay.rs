@@ -78,7 +78,7 @@ impl<O: Observer, F: RunFormat<O>> Replay<O, F> {
     ///
     /// [`ReplayError`].
     pub fn open(directory: impl Into<PathBuf>, name: &str, format: F) -> Result<Self, ReplayError> {
-        let path = super::path(directory.into(), name)?;
+        let path = super::path(&directory.into(), name)?;
         Self::of(&JournalView::open(path).map_err(RunError::from)?, format)
     }
 

@@ -85,6 +85,8 @@ pub enum RunSubscriptionError {
 
 debug_as_text!(RunRecvError, RunSubscriptionError);
 
+type Next<E> = Result<RunBatch<E>, RunRecvError>;
+
 /// The batches of a run from a cursor on: from the journal, then as they are recorded, without a gap in between.
 ///
 /// It returns only what is recorded as durably as the journal's level promises. A cursor that it has returned is therefore
@@ -97,7 +99,7 @@ pub struct RunSubscription<O: Observer, F> {
     /// The position after everything that was returned.
     cursor: Cursor,
     /// What was read, each with the position after it.
-    ready: VecDeque<(Cursor, Result<RunBatch<O::Event>, RunRecvError>)>,
+    ready: VecDeque<(Cursor, Next<O::Event>)>,
     closed: Option<StopReason>,
     /// A stop that is the end unless something follows it.
     stopped: Option<StopReason>,

@@ -183,7 +183,7 @@ async fn a_segment_that_cannot_be_read_does_not_end_the_check() {
     assert!(matches!(check(directory.path().join("none")), Err(JournalError::Io { .. })));
     let other = crate::common::directory();
     fs::write(other.path().join("file"), "").unwrap();
-    assert!(matches!(check(other.path()), Err(JournalError::Foreign { .. })));
+    assert!(matches!(check(other.path()), Err(JournalError::NoJournal { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -228,3 +228,53 @@ async fn a_copy_of_a_running_journal_is_a_valid_journal() {
     writing.await.unwrap();
     assert!(copied.iter().any(|count| *count > 0), "{copied:?}");
 }
+
+#[tokio::test]
+async fn many_damaged_places_are_one_from_the_thousandth_on() {
+    let directory = directory();
+    let journal = open(directory.path()).await;
+    journal.append(entry(0)).await.unwrap();
+    for start in [1, 2_001] {
+        let entries = (start..start + 2_000).map(entry);
+        for answer in entries.map(|entry| journal.submit_entry(entry)).collect::<Vec<_>>() {
+            drop(answer.await.unwrap());
+        }
+    }
+    journal.close().await.unwrap();
+    let file = segments(directory.path()).remove(0);
+    let whole = fs::read(&file).unwrap();
+    // Each second line.
+    let mut bytes = Vec::new();
+    for (n, line) in whole.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        bytes.extend_from_slice(line);
+        if n % 2 == 1 {
+            let place = bytes.len() - 5;
+            bytes[place] ^= 1;
+        }
+    }
+    fs::write(&file, &bytes).unwrap();
+    let (journal, recovery) = recovered(directory.path()).await;
+    assert_eq!((recovery.damage.len(), recovery.records), (1_000, 2_001));
+    assert_eq!(recovery.damage.iter().map(|damage| damage.records).sum::<u64>(), 2_000);
+    let last = recovery.damage.last().unwrap();
+    let kept = directory.path().join("quarantine").join(format!("{:020}-{:020}", 0, last.offset));
+    assert_eq!(fs::metadata(kept).unwrap().len(), last.bytes);
+    let items = read(&journal, ReadFrom::Oldest).await;
+    assert_eq!(items.iter().filter(|item| item.is_err()).count(), 2_000);
+}
+
+#[tokio::test]
+async fn a_directory_that_somebody_has_emptied_is_a_journal_again() {
+    let directory = directory();
+    let journal = Journal::open(directory.path(), small_segments()).await.unwrap();
+    append_all(&journal, 0..3).await;
+    let cursor = journal.cursor();
+    for entry in fs::read_dir(directory.path()).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    assert_eq!(journal.append(entry(3)).await.unwrap().number, 3);
+    journal.close().await.unwrap();
+    let again = open(directory.path()).await;
+    let items = read(&again, ReadFrom::Cursor(cursor)).await;
+    assert_eq!(items, [Ok(3)], "its cursors are valid still");
+}

@@ -117,13 +117,11 @@ async fn run_import(flags: &ImportFlags) -> Result<ImportReport, ProgramError> {
         () = &mut interrupted => None,
     };
     let closed = journal.close().await;
-    let report = match imported {
-        Some(imported) => imported.map_err(|source| ProgramError::Import { file: name, source })?,
-        None => {
-            let records = journal.cursor().seq() - first;
-            return Err(ProgramError::Interrupted { file: name, records });
-        }
+    let Some(imported) = imported else {
+        let records = journal.cursor().seq() - first;
+        return Err(ProgramError::Interrupted { file: name, records });
     };
+    let report = imported.map_err(|source| ProgramError::Import { file: name, source })?;
     closed?;
     Ok(report)
 }

@@ -76,7 +76,7 @@ impl Observer for App {
         if self.due(|act| matches!(act, Act::NoInit)).is_some() {
             return Err("no init".into());
         }
-        Ok(Seen { polls: 0, names: nodes.iter().map(|node| node.name.to_string()).collect() })
+        Ok(Seen { polls: 0, names: nodes.iter().map(|node| node.name.clone()).collect() })
     }
 
     async fn poll(&self, nodes: &[ObservedSource<()>], seen: &mut Seen) -> Result<Vec<u64>, DynError> {
@@ -91,7 +91,7 @@ impl Observer for App {
             None => {}
         }
         seen.polls += 1;
-        seen.names = nodes.iter().map(|node| node.name.to_string()).collect();
+        seen.names = nodes.iter().map(|node| node.name.clone()).collect();
         Ok(if seen.polls.is_multiple_of(3) { vec![seen.polls, seen.polls + 1] } else { vec![] })
     }
 
