@@ -13,6 +13,7 @@ mod rows;
 
 use std::path::Path;
 
+use rows::cycles;
 use rows::large;
 use rows::replay;
 use rows::table::{Goal, Row, print};
@@ -66,6 +67,9 @@ fn main() {
     }
     if is_wanted("replay") {
         print(&[replay::row(directory, ROUNDS)]);
+    }
+    if is_wanted("cycles") {
+        print(&[cycles::row(directory, ROUNDS)]);
     }
     if std::env::var_os("JOURNAL_LARGE").is_some() {
         large::run(directory);

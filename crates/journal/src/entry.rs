@@ -38,6 +38,9 @@ impl Entry {
     /// serialized.
     pub fn new(value: &(impl Serialize + ?Sized)) -> Result<Self, EntryError> {
         let text = serde_json::to_string(value).map_err(|_| EntryError::Unserializable)?;
+        if is_plain(&text) {
+            return Ok(Self { body: text, key: None, position: None });
+        }
         Self::from_text(text)
     }
 
@@ -119,6 +122,19 @@ impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry").field("bytes", &self.body.len()).finish_non_exhaustive()
     }
+}
+
+/// Whether JSON text that serde has written is an entry as it is: most are. It has no name that begins with `_wk_`, not
+/// even an escaped one, and no line feed, as text that a value carries along might have.
+fn is_plain(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let has = |part: &[u8]| memchr::memmem::find(bytes, part).is_some();
+    let is_short = text.len() > 2 && text.len() <= MAX_RECORD && text.ends_with('}');
+    is_short
+        && text.starts_with("{\"")
+        && memchr::memchr2(b'\n', b'\r', bytes).is_none()
+        && !has(b"_wk_")
+        && !has(b"\\u00")
 }
 
 fn tail(name: &'static str, value: &str, most: usize) -> Result<String, EntryError> {

@@ -25,7 +25,7 @@ use crate::journal::{Appended, Journal};
 /// How often the settings are repeated, in records, so that a replay can begin in the middle.
 const SETTINGS: u64 = 1_000;
 /// How many answers may be outstanding before the next record waits.
-const ANSWERS: usize = 1_024;
+const ANSWERS: usize = 4_096;
 const MESSAGE: usize = 300;
 
 /// A recording in progress. It ends with the runtime, also if this value is dropped.

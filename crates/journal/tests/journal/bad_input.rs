@@ -32,6 +32,17 @@ fn what_is_no_record_is_refused() {
         Entry::new(&std::collections::BTreeMap::from([((1, 2), 3)])).unwrap_err(),
         EntryError::Unserializable
     );
+    // Text that a value carries along is checked too.
+    let carried = |text: &str| {
+        let raw = serde_json::value::RawValue::from_string(text.to_owned()).unwrap();
+        Entry::new(&raw)
+    };
+    for reserved in ["{\"_wk_n\":1}", "{\"\\u005fwk_c\":1}", "{\"\\u005Fwk_c\":1}", "{ \"_wk_n\":1}"] {
+        assert_eq!(carried(reserved).unwrap_err(), EntryError::Reserved, "{reserved}");
+    }
+    assert_eq!(carried("{\"a\":\n1}").unwrap().body(), "{\"a\": 1}");
+    assert_eq!(carried("{\"a\":{\"_wk_n\":1}}").unwrap().body(), "{\"a\":{\"_wk_n\":1}}");
+    assert_eq!(carried("[1]").unwrap_err(), EntryError::NotAnObject);
     let entry = || Entry::from_text("{}").unwrap();
     assert!(matches!(
         entry().with_key(""),

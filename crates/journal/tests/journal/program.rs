@@ -420,7 +420,10 @@ async fn directories_and_files_that_cannot_be_used_are_refused_in_one_line() {
         (&["import", "none", "j"], "cannot open none: check that it exists and can be read: No such file"),
         (&["import", "no\u{1b}ne", "j"], r"cannot open no\u{1b}ne: check"),
         (&["import", "foreign", "j"], "cannot open foreign: check"),
-        (&["import", "ops", "foreign"], r"foreign is no journal, and has other files, such as no\u{1b}[2Jtes: give"),
+        (
+            &["import", "ops", "foreign"],
+            r"foreign is no journal, and has other files, such as no\u{1b}[2Jtes: give",
+        ),
         (&["import", "ops", "newer"], "newer has format 9"),
         (&["import", "ops", "ops"], "ops: cannot make and lock it"),
     ];
