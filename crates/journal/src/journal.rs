@@ -20,16 +20,16 @@ use crate::config::{Durability, JournalConfig};
 use crate::entry::Entry;
 use crate::error::{AppendError, JournalError};
 use crate::health::{JournalHealth, JournalProblem, JournalProblemKind};
-use crate::line::MAX_BATCH;
+use crate::line::{MAX_BATCH, MAX_BATCH_BYTES};
 use crate::medium::{Directory, Medium, Memory};
 use crate::reader::{JournalReader, ReadFrom, Scan, ScanSource};
 use crate::recovery::{self, Opened, Recovery};
-use crate::segment::{Frontier, Segment};
+use crate::segment::{Frontier, Segment, position};
 use crate::view::JournalView;
-use crate::writer::{Event, GROUP, Request, Writer, Written};
+use crate::writer::{Event, Request, Writer, Written};
 
 /// The most bytes of appends that wait for the thread. Further ones wait for room.
-const QUEUE: usize = 4 * GROUP;
+const QUEUE: usize = 4 * MAX_BATCH_BYTES;
 
 /// A log of JSON objects, one a line, in the segments of a directory.
 ///
@@ -252,12 +252,12 @@ impl Journal {
             return Err(AppendError::EmptyBatch);
         }
         let bytes = entries.iter().map(|entry| entry.weight() + 64).sum();
-        if bytes > GROUP || entries.len() > MAX_BATCH {
+        if bytes > MAX_BATCH_BYTES || entries.len() > MAX_BATCH {
             return Err(AppendError::BatchTooLarge {
                 entries: entries.len(),
                 bytes,
                 most_entries: MAX_BATCH,
-                most_bytes: GROUP,
+                most_bytes: MAX_BATCH_BYTES,
             });
         }
         self.submit(entries, true).await?.await
@@ -416,12 +416,6 @@ fn identity(opened: &Opened) -> Cursor {
     position(opened.instance)
 }
 
-/// The first position of the journal with this instance.
-pub(crate) fn position(instance: u128) -> Cursor {
-    let text = format!("{instance:032x}.1.0");
-    text.parse().unwrap_or_else(|_| unreachable!("the text of a cursor"))
-}
-
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -443,7 +437,7 @@ impl Queue {
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         let mut bytes = 0;
-        while bytes < GROUP {
+        while bytes < MAX_BATCH_BYTES {
             let Some(Submitted { request, answer, _room: room }) = waiting.requests.pop_front() else {
                 break;
             };

@@ -21,6 +21,8 @@ pub const MAX_KEY: usize = 256;
 pub const MAX_POSITION: usize = 1024;
 /// The most records of a batch.
 pub const MAX_BATCH: usize = 100_000;
+/// The most bytes of a batch, and the most that are written before a sync: 4 MiB.
+pub const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// The longest line with its line feed. Each byte of a key or a position has at most 6 bytes as JSON.
 pub(crate) const MAX_LINE: usize = MAX_RECORD + 6 * (MAX_KEY + MAX_POSITION) + 256;
 

@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunk::{ChunkReader, Piece, RecordPiece};
 use crate::error::JournalError;
-use crate::line::Batch;
+use crate::line::{Batch, MAX_BATCH_BYTES};
 use crate::medium::{Medium, MediumFile, append_all, read_full};
 use crate::segment::{Segment, first_of, last_number, segment_name};
-use crate::writer::GROUP;
 
 /// The version of the format.
 const FORMAT: u64 = 1;
@@ -26,7 +25,7 @@ const LAST_NUMBER: u64 = u64::MAX / 2;
 /// The most places that are kept apart.
 const MAX_DAMAGE: usize = 1_000;
 /// No power cut loses a part of what is further from the end: it was synced before the last group was written.
-const LAST_GROUP: u64 = 2 * GROUP as u64;
+const LAST_GROUP: u64 = 2 * MAX_BATCH_BYTES as u64;
 
 /// What an opening has found and done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use watchkeeper::subscription::Cursor;
+
 use crate::chunk::{ChunkReader, Piece};
 use crate::line::{self, MAX_LINE};
 use crate::medium::{MediumFile, read_full};
@@ -41,6 +43,12 @@ impl Frontier {
     pub(crate) fn oldest(&self) -> u64 {
         self.segments.first().map_or(self.next, |segment| segment.first)
     }
+}
+
+/// The first position of the journal with this instance.
+pub(crate) fn position(instance: u128) -> Cursor {
+    let text = format!("{instance:032x}.1.0");
+    text.parse().unwrap_or_else(|_| unreachable!("the text of a cursor"))
 }
 
 pub(crate) fn segment_name(first: u64) -> String {

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use watchkeeper::subscription::{Cursor, CursorError};
 
 use crate::error::{JournalError, ReadError};
-use crate::journal::position;
 use crate::line::{self, MAX_LINE};
 use crate::medium::{Directory, Medium, MediumFile, read_full};
 use crate::reader::{ReadFrom, ReadItem, Scan, ScanSource};
 use crate::recovery::read_identity;
-use crate::segment::{Frontier, Segment, first_of, segment_name};
+use crate::segment::{Frontier, Segment, first_of, position, segment_name};
 
 /// A journal's directory as it is now, for programs that read a journal which another process may be writing.
 ///

@@ -8,13 +8,11 @@ use tokio::time::Instant;
 use crate::config::{Durability, JournalConfig};
 use crate::entry::Entry;
 use crate::error::AppendError;
-use crate::line::{self, Batch, Extras};
+use crate::line::{self, Batch, Extras, MAX_BATCH_BYTES};
 use crate::medium::{Medium, MediumFile, append_all};
 use crate::recovery::{IDENTITY, NEW_IDENTITY, Opened, RESERVE, write_identity};
 use crate::segment::{Frontier, Segment, segment_name};
 
-/// The most bytes that are written before a sync, and the most bytes of a batch: 4 MiB.
-pub const GROUP: usize = 4 * 1024 * 1024;
 /// The most bytes of records that wait in memory for a disk that cannot be written, with `buffered`.
 pub(crate) const BACKLOG: usize = 16 * 1024 * 1024;
 
@@ -161,7 +159,7 @@ impl Writer {
         }
         let room = usize::try_from(self.config.segment_bytes).unwrap_or(usize::MAX);
         let used = self.active.as_ref().map_or(0, |active| usize::try_from(active.end).unwrap_or(usize::MAX));
-        let mut left = room.saturating_sub(used).min(GROUP);
+        let mut left = room.saturating_sub(used).min(MAX_BATCH_BYTES);
         let fits = |request: &&Request| {
             let weight = request.weight();
             let fits = weight <= left;

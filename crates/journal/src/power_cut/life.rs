@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use super::disk::{Disk, Fuse};
 use super::model::{Checked, Model};
 use crate::config::{Durability, JournalConfig};
-use crate::journal::position;
 use crate::medium::Medium;
 use crate::recovery;
+use crate::segment::position;
 use crate::writer::Writer;
 
 /// One call to append: the lengths of its operations' texts.
