@@ -230,7 +230,7 @@ impl CheckReport {
             Ok((files, bytes)) => (self.quarantine_files, self.quarantine_bytes) = (files, bytes),
             Err(error) => self.unreadable("quarantine", 0, &error),
         }
-        match runs(&directory.join("run")) {
+        match runs(directory) {
             Ok(runs) => self.runs = runs,
             Err(error) => self.unreadable("run", 0, &error),
         }
@@ -320,7 +320,13 @@ fn quarantine(path: &Path) -> io::Result<(u64, u64)> {
     Ok((files, bytes))
 }
 
-fn runs(path: &Path) -> io::Result<Vec<PathBuf>> {
+/// The directories of the runs in a directory, `run/NAME`, by name; none if there is no `run`.
+///
+/// # Errors
+///
+/// Those of the operating system.
+pub fn runs(directory: impl AsRef<Path>) -> io::Result<Vec<PathBuf>> {
+    let path = &directory.as_ref().join("run");
     let mut runs = Vec::new();
     for entry in existing(path)?.into_iter().flatten() {
         let path = entry?.path();

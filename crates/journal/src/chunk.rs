@@ -98,6 +98,11 @@ impl ChunkReader {
         self.spare = (Arc::try_unwrap(text).unwrap_or_default().into_bytes(), pieces);
     }
 
+    /// How many bytes of that line there are.
+    pub(crate) fn rest(&self) -> u64 {
+        self.rest.len() as u64 + self.skipped
+    }
+
     /// Where the line begins whose end was not read yet.
     pub(crate) fn open_line(&self) -> u64 {
         self.offset - self.rest.len() as u64 - self.skipped

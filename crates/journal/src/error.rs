@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use watchkeeper::report::{debug_as_text, one_line};
+use watchkeeper::subscription::CursorError;
 
 /// Why a journal was not opened.
 #[derive(thiserror::Error)]
@@ -176,4 +177,33 @@ pub enum ReadError {
     },
 }
 
-debug_as_text!(JournalError, AppendError, ReadError);
+/// Why reading cannot begin at a cursor or a number.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadFromError {
+    /// The cursor is of another journal.
+    #[error("the cursor is of another journal: take cursors from this one's records, readers and answers")]
+    Foreign,
+    /// The record is not there yet, or is lost: a power cut may have taken it with `buffered`.
+    #[error(
+        "record {number} is not there yet, and the next one is {next}: take cursors from this journal's records, readers \
+         and answers; if records were lost, begin at an earlier one"
+    )]
+    Future {
+        /// The number that was asked for.
+        number: u64,
+        /// The number of the next record.
+        next: u64,
+    },
+}
+
+impl From<ReadFromError> for CursorError {
+    fn from(error: ReadFromError) -> Self {
+        match error {
+            ReadFromError::Foreign => Self::Foreign,
+            ReadFromError::Future { number: seq, next: published } => Self::Future { seq, published },
+        }
+    }
+}
+
+debug_as_text!(ReadFromError, JournalError, AppendError, ReadError);

@@ -9,11 +9,12 @@ use watchkeeper::report::one_line;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JournalHealth {
-    /// The problem that stands now; `None` if the last append was written as promised.
+    /// The problem that stands now. A full disk, a failed write or a failed sync stands until an append is written as
+    /// promised; what was lost, damaged or not removed stands until the journal is opened again.
     pub problem: Option<JournalProblem>,
     /// The last problem, also one that has passed.
     pub last_problem: Option<JournalProblem>,
-    /// The number of failed writes and syncs so far, and of removed or damaged segments.
+    /// How many problems were found so far, those that have passed included. While the disk stays full, it is one.
     pub problems: u64,
     /// Records that wait in memory for a disk that cannot be written, with
     /// [`Durability::Buffered`](crate::Durability::Buffered).
@@ -52,6 +53,10 @@ pub enum JournalProblemKind {
     Sync,
     /// The newest segment was removed by somebody; its records are lost, and a new segment was begun.
     Deleted,
+    /// The reserve could not be made when the journal was opened: a full disk is not survived.
+    Reserve,
+    /// Somebody has appended to the newest segment, or cut it; a new segment was begun.
+    Altered,
     /// A segment was damaged by the time it was complete.
     Damaged,
     /// A segment that is no longer wanted could not be removed.
@@ -59,6 +64,12 @@ pub enum JournalProblemKind {
 }
 
 impl JournalProblem {
+    /// Whether a write that succeeds says nothing about it.
+    pub(crate) fn stays(&self) -> bool {
+        use JournalProblemKind::{Altered, Damaged, Deleted, Reserve, Retention};
+        matches!(self.kind, Altered | Damaged | Deleted | Reserve | Retention)
+    }
+
     pub(crate) fn new(kind: JournalProblemKind, detail: &str) -> Self {
         Self { at: SystemTime::now(), kind, detail: one_line(detail, 300) }
     }
@@ -72,6 +83,10 @@ impl fmt::Display for JournalProblem {
             JournalProblemKind::Write => ("a write failed", "make the directory writable"),
             JournalProblemKind::Sync => ("a sync failed", "check the disk"),
             JournalProblemKind::Deleted => ("the newest segment was removed", "find out by whom"),
+            JournalProblemKind::Reserve => {
+                ("the reserve cannot be made", "free its size, or make it smaller")
+            }
+            JournalProblemKind::Altered => ("the newest segment was changed by somebody", "find out by whom"),
             JournalProblemKind::Damaged => {
                 ("a segment is damaged", "check the disk, and run `journal check`")
             }

@@ -136,7 +136,7 @@ pub enum ImportError {
     /// A line was not appended.
     #[error(
         "line {line} was not appended, and {imported} records were imported: mend what is named here, then import that \
-         line and those after it"
+         line and those after it, some of which may be records already"
     )]
     Append {
         /// The first line that was not appended, counted from 1.

@@ -13,12 +13,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use watchkeeper::report::debug_as_text;
-use watchkeeper::subscription::{Cursor, CursorError};
+use watchkeeper::subscription::Cursor;
 
 use crate::chunk::{ChunkReader, Piece};
 use crate::config::{Durability, JournalConfig};
 use crate::entry::Entry;
-use crate::error::{AppendError, JournalError};
+use crate::error::{AppendError, JournalError, ReadFromError};
 use crate::health::{JournalHealth, JournalProblem, JournalProblemKind};
 use crate::line::{MAX_BATCH, MAX_BATCH_BYTES};
 use crate::medium::{Directory, Medium, Memory};
@@ -123,7 +123,7 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`JournalError`]: nothing was changed, but for the part that was recovered already.
+    /// [`JournalError`]: no record was changed, but for what was recovered already. The directory may have been made.
     ///
     /// # Panics
     ///
@@ -202,6 +202,7 @@ impl Journal {
             health: Arc::new(health),
             closing,
             verifier: None,
+            takes_one: durability == Durability::Always,
             is_memory: medium.is_memory(),
         };
         thread::Builder::new()
@@ -318,8 +319,8 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`CursorError`]: the cursor is of another journal, or of the future.
-    pub fn reader(&self, from: ReadFrom) -> Result<JournalReader, CursorError> {
+    /// [`ReadFromError`]: the cursor is of another journal, or of the future.
+    pub fn reader(&self, from: ReadFrom) -> Result<JournalReader, ReadFromError> {
         let shared = &self.shared;
         let mut frontiers = shared.frontier.clone();
         let frontier = frontiers.borrow_and_update().clone();
@@ -429,6 +430,7 @@ impl Queue {
     /// Waits for requests, and takes as many as one group may have; none at the end.
     fn take(
         &self,
+        takes_one: bool,
         requests: &mut Vec<Request>,
         answers: &mut Vec<(oneshot::Sender<Written>, OwnedSemaphorePermit)>,
     ) {
@@ -437,7 +439,8 @@ impl Queue {
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         let mut bytes = 0;
-        while bytes < MAX_BATCH_BYTES {
+        let most = if takes_one { 1 } else { MAX_BATCH_BYTES };
+        while bytes < most {
             let Some(Submitted { request, answer, _room: room }) = waiting.requests.pop_front() else {
                 break;
             };
@@ -449,7 +452,7 @@ impl Queue {
 }
 
 /// Refuses what comes, and what waits, when the thread has ended.
-struct CloseQueue(Arc<Queue>);
+struct CloseQueue(Arc<Queue>, Arc<watch::Sender<JournalHealth>>);
 
 impl Drop for CloseQueue {
     fn drop(&mut self) {
@@ -457,6 +460,14 @@ impl Drop for CloseQueue {
         // Their answers are dropped with them.
         let waiting = std::mem::take(&mut self.0.lock().requests);
         drop(waiting);
+        if thread::panicking() {
+            let problem =
+                JournalProblem::new(JournalProblemKind::Write, "the thread that writes has panicked");
+            self.1.send_modify(|health| {
+                health.problems += 1;
+                (health.problem, health.last_problem) = (Some(problem.clone()), Some(problem));
+            });
+        }
     }
 }
 
@@ -476,25 +487,27 @@ struct Thread {
     closing: watch::Sender<Option<Result<(), CloseError>>>,
     /// The thread that reads complete segments again, once there was one.
     verifier: Option<mpsc::Sender<Segment>>,
+    /// With `always`, an answer waits for its own sync alone.
+    takes_one: bool,
     is_memory: bool,
 }
 
 impl Thread {
     fn run(mut self) {
         // A medium of an app's own may panic.
-        let _guard = CloseQueue(Arc::clone(&self.queue));
+        let _guard = CloseQueue(Arc::clone(&self.queue), Arc::clone(&self.health));
         let (mut requests, mut answers) = (Vec::new(), Vec::new());
+        self.report(true);
         loop {
-            self.queue.take(&mut requests, &mut answers);
+            self.queue.take(self.takes_one, &mut requests, &mut answers);
             if requests.is_empty() {
                 break;
             }
             let written = self.writer.commit(&requests);
             // A reader never waits for what was answered.
             self.frontier.send_replace(self.writer.frontier());
-            self.report(
-                written.iter().all(|written| matches!(written, Ok((_, level)) if self.is_kept(*level))),
-            );
+            let is_kept = |written: &Written| matches!(written, Ok((_, level)) if self.is_kept(*level));
+            self.report(written.last().is_some_and(is_kept));
             for ((answer, _room), written) in answers.drain(..).zip(written) {
                 let _ = answer.send(written);
             }
@@ -525,12 +538,7 @@ impl Thread {
         let verifier = self.verifier.get_or_insert_with(|| {
             let (verifier, segments) = mpsc::channel::<Segment>();
             let run = move || {
-                for segment in segments {
-                    if let Err(error) = verify(&*medium, segment, &health) {
-                        // Retention may have removed it.
-                        tracing::debug!(segment = segment.name(), %error, "a segment was not verified");
-                    }
-                }
+                segments.into_iter().for_each(|segment| verify(&*medium, segment, &health));
             };
             if let Err(error) = thread::Builder::new().name("journal-check".to_owned()).spawn(run) {
                 tracing::debug!(%error, "segments are not verified");
@@ -551,6 +559,8 @@ impl Thread {
                 Event::WriteFailed(error) => JournalProblem::new(JournalProblemKind::Write, &error),
                 Event::SyncFailed(error) => JournalProblem::new(JournalProblemKind::Sync, &error),
                 Event::Deleted(name) => JournalProblem::new(JournalProblemKind::Deleted, &name),
+                Event::NoReserve(error) => JournalProblem::new(JournalProblemKind::Reserve, &error),
+                Event::Altered(name) => JournalProblem::new(JournalProblemKind::Altered, &name),
                 Event::RetentionFailed(error) => JournalProblem::new(JournalProblemKind::Retention, &error),
                 Event::Sealed(segment) => {
                     self.verify(segment);
@@ -558,42 +568,58 @@ impl Thread {
                 }
             });
         }
-        let is_same = {
-            let health = self.health.borrow();
-            problems.is_empty() && health.in_memory == in_memory && (health.problem.is_none() || !is_written)
-        };
-        if is_same {
-            return;
-        }
         for problem in &problems {
             tracing::error!(place = %self.medium.place(), %problem, "the journal has a problem");
         }
-        self.health.send_modify(|health| {
+        self.health.send_if_modified(|health| {
+            let before = (health.problem.is_some(), health.in_memory, health.problems);
             health.in_memory = in_memory;
             health.problems += problems.len() as u64;
-            if let Some(last) = problems.pop() {
-                health.last_problem = Some(last);
+            let stays = |problem: &JournalProblem| problem.stays() || !is_written;
+            health.problem = health.problem.take().filter(stays);
+            if let Some(standing) = problems.iter().rfind(|problem| stays(problem)) {
+                health.problem = Some(standing.clone());
             }
-            health.problem = if is_written { None } else { health.last_problem.clone() };
+            health.last_problem = problems.pop().or_else(|| health.last_problem.take());
+            if !is_written && health.problem.is_none() {
+                health.problem.clone_from(&health.last_problem);
+            }
+            before != (health.problem.is_some(), in_memory, health.problems)
         });
     }
 }
 
 /// Reads a complete segment once more, so that damage is found early.
-fn verify(medium: &dyn Medium, segment: Segment, health: &watch::Sender<JournalHealth>) -> io::Result<()> {
+fn verify(medium: &dyn Medium, segment: Segment, health: &watch::Sender<JournalHealth>) {
+    let problem = match is_whole(medium, segment) {
+        Ok(true) => return,
+        Ok(false) => JournalProblem::new(JournalProblemKind::Damaged, &segment.name()),
+        // Retention has removed it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => {
+            JournalProblem::new(JournalProblemKind::Damaged, &format!("{}: {error}", segment.name()))
+        }
+    };
+    tracing::error!(place = %medium.place(), %problem, "the journal has a problem");
+    health.send_modify(|health| {
+        health.problems += 1;
+        health.problem = Some(problem.clone());
+        health.last_problem = Some(problem);
+    });
+}
+
+/// Whether the segment has nothing but records, with numbers that grow.
+fn is_whole(medium: &dyn Medium, segment: Segment) -> io::Result<bool> {
     let mut reader = ChunkReader::new(medium.open(&segment.name(), false)?, 0);
-    let mut is_damaged = false;
+    let mut next = segment.first;
     while let Some(chunk) = reader.next(segment.end)? {
-        is_damaged |= chunk.pieces.iter().any(|piece| matches!(piece, Piece::Bad { .. }));
+        for piece in &chunk.pieces {
+            match piece {
+                Piece::Record(record) if record.number >= next => next = record.number + 1,
+                _ => return Ok(false),
+            }
+        }
         reader.reuse(chunk);
     }
-    if is_damaged {
-        let problem = JournalProblem::new(JournalProblemKind::Damaged, &segment.name());
-        tracing::error!(place = %medium.place(), %problem, "the journal has a problem");
-        health.send_modify(|health| {
-            health.problems += 1;
-            health.last_problem = Some(problem);
-        });
-    }
-    Ok(())
+    Ok(reader.open_line() == segment.end)
 }

@@ -21,10 +21,10 @@ mod upstream;
 mod view;
 mod writer;
 
-pub use check::{CheckReport, Finding, FindingKind, MAX_FINDINGS, SegmentReport, check};
+pub use check::{CheckReport, Finding, FindingKind, MAX_FINDINGS, SegmentReport, check, runs};
 pub use config::{Durability, JournalConfig};
 pub use entry::{Entry, EntryError};
-pub use error::{AppendError, JournalError, ReadError};
+pub use error::{AppendError, JournalError, ReadError, ReadFromError};
 pub use health::{JournalHealth, JournalProblem, JournalProblemKind};
 pub use import::{ImportError, ImportReport, SkippedLines, import};
 pub use journal::{Appended, CloseError, Journal};
@@ -32,3 +32,4 @@ pub use line::{Batch, MAX_BATCH, MAX_BATCH_BYTES, MAX_KEY, MAX_POSITION, MAX_REC
 pub use reader::{Gap, GapCause, JournalReader, ReadFrom, ReadItem, Record};
 pub use recovery::{Damage, MissingRecords, Recovery};
 pub use view::{JournalView, ViewReader};
+pub use watchkeeper::subscription::Cursor;

@@ -37,7 +37,7 @@ const CHECK_LENGTH: usize = CHECK.len() + 8 + 2;
 /// `_wk_n` with its value, without the comma before it.
 const NUMBER_LENGTH: usize = NUMBER.len() + DIGITS + 1;
 /// The shortest line: `{` or a comma before the two.
-const TAIL: usize = 1 + NUMBER_LENGTH + CHECK_LENGTH;
+pub(crate) const MIN_LINE: usize = 1 + NUMBER_LENGTH + CHECK_LENGTH;
 
 /// The batch of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +174,7 @@ pub(crate) struct Parsed {
 /// Reads a line without its line feed; `None` if it is no valid record. Whether it is UTF-8 is not checked.
 pub(crate) fn parse(line: &[u8]) -> Option<Parsed> {
     let end = line.len();
-    if !(TAIL..MAX_LINE).contains(&end) || line[0] != b'{' || !line.ends_with(b"\"}") {
+    if !(MIN_LINE..MAX_LINE).contains(&end) || line[0] != b'{' || !line.ends_with(b"\"}") {
         return None;
     }
     let check_start = end - CHECK_LENGTH;

@@ -13,10 +13,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::ReusableBoxFuture;
-use watchkeeper::subscription::{Cursor, CursorError};
+use watchkeeper::subscription::Cursor;
 
 use crate::chunk::{Chunk, ChunkReader, Piece, RecordPiece, Text};
-use crate::error::ReadError;
+use crate::error::{ReadError, ReadFromError};
 use crate::line::Batch;
 use crate::medium::Medium;
 use crate::segment::{Frontier, seek};
@@ -37,17 +37,19 @@ pub enum ReadFrom {
 }
 
 impl ReadFrom {
-    pub(crate) fn number(self, identity: Cursor, frontier: &Frontier) -> Result<u64, CursorError> {
+    pub(crate) fn number(self, identity: Cursor, frontier: &Frontier) -> Result<u64, ReadFromError> {
         let published = frontier.next;
         match self {
             Self::Oldest => Ok(frontier.oldest()),
             Self::End => Ok(published),
-            Self::Cursor(cursor) if cursor.at(0) != identity => Err(CursorError::Foreign),
+            Self::Cursor(cursor) if cursor.at(0) != identity => Err(ReadFromError::Foreign),
             Self::Cursor(cursor) if cursor.seq() > published => {
-                Err(CursorError::Future { seq: cursor.seq(), published })
+                Err(ReadFromError::Future { number: cursor.seq(), next: published })
             }
             Self::Cursor(cursor) => Ok(cursor.seq()),
-            Self::Number(number) if number > published => Err(CursorError::Future { seq: number, published }),
+            Self::Number(number) if number > published => {
+                Err(ReadFromError::Future { number, next: published })
+            }
             Self::Number(number) => Ok(number),
             Self::Last(count) => Ok(published.saturating_sub(count).max(frontier.oldest())),
         }
@@ -185,7 +187,7 @@ pub enum GapCause {
         /// How many bytes are damaged.
         bytes: u64,
     },
-    /// Their segment is missing, or their append was answered with an error.
+    /// Their segment is missing, their append was answered with an error, or they were cut as a torn end.
     Missing,
 }
 
@@ -206,8 +208,10 @@ impl fmt::Display for Gap {
             write!(f, "records {first} to {last} are missing: ")?;
         }
         match &self.cause {
-            GapCause::Retired => f.write_str("their segment was removed, because there were newer ones"),
-            GapCause::Missing => f.write_str("their segment is gone, or their append has failed"),
+            GapCause::Retired => f.write_str("the segment was removed, because there were newer ones"),
+            GapCause::Missing => {
+                f.write_str("the segment is gone, the append has failed, or a torn end was cut")
+            }
             GapCause::Damaged { segment, offset, bytes } => {
                 write!(f, "{bytes} damaged bytes at byte {offset} of {segment}")
             }
@@ -365,6 +369,10 @@ impl Scan {
             } else if place.is_some_and(|place| place + 1 == self.frontier.segments.len()) {
                 return Ok(self.lost());
             } else {
+                let (torn, rest) = (reader.open_line(), reader.rest());
+                if rest > 0 {
+                    self.damaged(torn, rest);
+                }
                 (self.current, self.last) = (None, Some(first));
             }
         }
@@ -536,7 +544,7 @@ impl JournalReader {
                 self.changes = changes;
                 self.is_last = !is_open;
                 self.begin()?;
-            } else if self.is_last {
+            } else if self.is_last && self.scan.is_some() {
                 return Poll::Ready(Ok(None));
             } else {
                 self.begin()?;
@@ -579,7 +587,14 @@ impl Stream for JournalReader {
     type Item = Result<ReadItem, ReadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll(context).map(Result::transpose)
+        let item = std::task::ready!(self.poll(context)).transpose();
+        if matches!(item, Some(Err(ReadError::Aborted))) {
+            if self.is_last {
+                return Poll::Ready(None);
+            }
+            self.is_last = true;
+        }
+        Poll::Ready(item)
     }
 }
 

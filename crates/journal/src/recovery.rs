@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunk::{ChunkReader, Piece, RecordPiece};
 use crate::error::JournalError;
-use crate::line::{Batch, MAX_BATCH_BYTES};
+use crate::line::{Batch, MAX_BATCH, MAX_BATCH_BYTES, MIN_LINE};
 use crate::medium::{Medium, MediumFile, append_all, read_full};
-use crate::segment::{Segment, first_of, last_number, segment_name};
+use crate::segment::{Segment, first_of, segment_name, valid_end};
 
 /// The version of the format.
 const FORMAT: u64 = 1;
@@ -24,6 +24,8 @@ const OWN: [&str; 5] = [NEW_IDENTITY, RESERVE, "quarantine", "run", "lost+found"
 const LAST_NUMBER: u64 = u64::MAX / 2;
 /// The most places that are kept apart.
 const MAX_DAMAGE: usize = 1_000;
+/// The smallest part of a file that is written as a whole.
+const BLOCK: u64 = 512;
 /// No power cut loses a part of what is further from the end: it was synced before the last group was written.
 const LAST_GROUP: u64 = 2 * MAX_BATCH_BYTES as u64;
 
@@ -35,6 +37,9 @@ pub struct Recovery {
     pub is_new: bool,
     /// The bytes at the end of the last segment that were no record, and were cut.
     pub torn_bytes: u64,
+    /// How many whole lines they were. They may have been answered: a copy of them is in `quarantine/`, and their numbers are
+    /// a gap.
+    pub torn_lines: u64,
     /// The records of a batch without its commit mark, at the end of the last segment; they were cut too.
     pub uncommitted: u64,
     /// Damaged places of the last segment, with valid records after them: at most 1,000, and the last one covers all further
@@ -207,11 +212,18 @@ fn segments(
         let look = || -> io::Result<(u64, Option<u64>)> {
             let file = medium.open(&segment_name(first), false)?;
             let end = file.size()?;
-            Ok((end, last_number(&*file, end)?))
+            Ok((end, valid_end(&*file, Segment { first, end })?.map(|(next, _)| next)))
         };
-        let (end, last) = look().map_err(|error| JournalError::io(&place, "read a segment", error))?;
         report.gaps.extend(missing(due, first));
-        due = if end == 0 { Some(first) } else { last.map(|last| last.saturating_add(1)) };
+        let (end, next) = match look() {
+            Ok(found) => found,
+            Err(error) => {
+                // A reader says it again when it comes there.
+                tracing::error!(place, segment = segment_name(first), %error, "a segment cannot be read");
+                (u64::MAX, None)
+            }
+        };
+        due = next;
         segments.push(Segment { first, end });
     }
     report.gaps.extend(missing(due, newest));
@@ -234,6 +246,23 @@ fn segments(
     if is_cut || found.end > 0 {
         segments.push(Segment { first: newest, end: found.end });
     }
+    let next = found.next.saturating_add(report.torn_lines);
+    if is_cut && next > found.next && next <= LAST_NUMBER {
+        // What was cut may have been answered: its numbers are those of a gap, also for the next opening.
+        report.gaps.extend(missing(Some(found.next), next));
+        let begin = || -> io::Result<Arc<dyn MediumFile>> {
+            let file = medium.create(&segment_name(next))?;
+            if found.end == 0 {
+                medium.remove(&segment_name(newest))?;
+            }
+            medium.sync_names()?;
+            Ok(file)
+        };
+        let file = begin().map_err(failed)?;
+        segments.pop_if(|last| last.end == 0);
+        segments.push(Segment { first: next, end: 0 });
+        return Ok((segments, Some(file), next));
+    }
     Ok((segments, is_cut.then_some(file), found.next))
 }
 
@@ -249,7 +278,9 @@ struct Scan<'a> {
     records: u64,
     uncommitted: u64,
     damage: Vec<Damage>,
-    /// Lines of batches that never were committed, with valid records after them.
+    /// Batches with a hole, with valid records after them.
+    suspects: Vec<OpenBatch>,
+    /// Lines of those that never were committed.
     broken: Vec<(u64, u32)>,
 }
 
@@ -258,6 +289,8 @@ struct OpenBatch {
     batch: Batch,
     lines: Vec<(u64, u32)>,
     has_hole: bool,
+    /// Bytes that are no records, among its lines or after them.
+    holes: Vec<(u64, u64)>,
     /// Where the valid part ended before it, and the number that was due.
     before: (u64, u64),
 }
@@ -275,6 +308,7 @@ impl<'a> Scan<'a> {
             records: 0,
             uncommitted: 0,
             damage: Vec::new(),
+            suspects: Vec::new(),
             broken: Vec::new(),
         };
         let mut reader = ChunkReader::new(Arc::clone(file), 0);
@@ -303,6 +337,7 @@ impl<'a> Scan<'a> {
             (scan.end, scan.next) = open.before;
             scan.damage.retain(|damage| damage.offset < scan.end);
         }
+        scan.find_broken(&**file)?;
         Ok(Some(scan))
     }
 
@@ -319,18 +354,27 @@ impl<'a> Scan<'a> {
             }
         }
         let line = (record.offset, record.length);
-        match (open.take(), record.batch) {
+        // What no journal writes is no batch.
+        let is_possible = |batch: &Batch| {
+            (batch.first..batch.end()).contains(&record.number) && batch.count <= MAX_BATCH as u64
+        };
+        match (open.take(), record.batch.filter(is_possible)) {
             (Some(mut before), Some(batch)) if before.batch == batch => {
                 before.has_hole |= missing > 0;
+                before.holes.extend(bad);
                 before.lines.push(line);
                 *open = Some(before);
             }
             (before, batch) => {
-                self.broke(before);
+                self.broke(before.map(|mut before| {
+                    before.holes.extend(bad);
+                    before
+                }));
                 *open = batch.map(|batch| OpenBatch {
                     batch,
                     lines: vec![line],
                     has_hole: record.number != batch.first,
+                    holes: bad.into_iter().collect(),
                     before: (self.end, self.next),
                 });
             }
@@ -344,12 +388,26 @@ impl<'a> Scan<'a> {
         self.records += 1;
     }
 
-    /// A batch with a hole. If it was in the last group, it was never committed; otherwise its records stay.
+    /// A batch with a hole. If it is in the last group, a power cut may have torn it.
     fn broke(&mut self, batch: Option<OpenBatch>) {
-        let Some(OpenBatch { lines, .. }) = batch else { return };
-        if lines.first().is_some_and(|(offset, _)| offset + LAST_GROUP >= self.size) {
-            self.broken.extend(lines);
+        let is_last = |batch: &OpenBatch| {
+            batch.lines.first().is_some_and(|(offset, _)| offset + LAST_GROUP >= self.size)
+        };
+        self.suspects.extend(batch.filter(is_last));
+    }
+
+    /// Finds the batches that never were committed: in place of their holes are blocks that were not written. Other damage
+    /// came later, and the records that are whole stay.
+    fn find_broken(&mut self, file: &dyn MediumFile) -> io::Result<()> {
+        for OpenBatch { lines, holes, .. } in std::mem::take(&mut self.suspects) {
+            for (offset, bytes) in holes {
+                if has_lost_block(file, offset, bytes)? {
+                    self.broken.extend(&lines);
+                    break;
+                }
+            }
         }
+        Ok(())
     }
 
     /// Takes lines of broken batches out of the journal. Returns whether there were any: the segment is to be read again.
@@ -362,6 +420,7 @@ impl<'a> Scan<'a> {
         }
         medium.sync_names()?;
         for (offset, _) in &self.broken {
+            go_on(self.cancelled)?;
             // No longer a record, for any reader.
             file.overwrite(*offset, b"#")?;
         }
@@ -398,8 +457,9 @@ impl<'a> Scan<'a> {
         if report.torn_bytes == 0 {
             return Ok(true);
         }
+        let lines = self.lines(&**file)?;
         let cut = || -> io::Result<()> {
-            if self.has_line(&**file)? {
+            if lines > 0 {
                 // It may be a whole record with a damaged byte.
                 self.keep(&**medium, &**file, self.end, report.torn_bytes)?;
                 medium.sync_names()?;
@@ -408,9 +468,13 @@ impl<'a> Scan<'a> {
             file.sync()
         };
         match cut() {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                report.torn_lines = if self.uncommitted == 0 { lines } else { 0 };
+                Ok(true)
+            }
             // Its lines are valid: they would be read as records once there is a newer segment.
-            Err(error) if self.uncommitted > 0 => Err(error),
+            // And a segment without any record has the name of the one that would be begun.
+            Err(error) if self.uncommitted > 0 || (self.end == 0 && lines > 0) => Err(error),
             Err(error) => {
                 // It is no part of the journal, and nothing is appended after it.
                 tracing::warn!(place = %medium.place(), %error, "a torn segment could not be cut");
@@ -419,18 +483,20 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Whether a whole line is torn.
-    fn has_line(&self, file: &dyn MediumFile) -> io::Result<bool> {
-        let mut bytes = vec![0; 64 * 1024];
-        let mut offset = self.end;
-        loop {
-            go_on(self.cancelled)?;
-            let read = read_full(file, offset, &mut bytes)?;
-            if read == 0 || bytes[..read].contains(&b'\n') {
-                return Ok(read > 0);
+    /// How many lines that are long enough for a record are torn.
+    fn lines(&self, file: &dyn MediumFile) -> io::Result<u64> {
+        let (mut lines, mut length) = (0, 0);
+        self.each(file, self.end, self.size - self.end, |bytes| {
+            for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+                length += line.len();
+                if line.ends_with(b"\n") {
+                    lines += u64::from(length > MIN_LINE);
+                    length = 0;
+                }
             }
-            offset += read as u64;
-        }
+            Ok(())
+        })?;
+        Ok(lines)
     }
 
     /// Copies bytes to `quarantine/`. If the disk is full, the reserve is there for it.
@@ -445,7 +511,13 @@ impl<'a> Scan<'a> {
     }
 
     fn copy(&self, medium: &dyn Medium, file: &dyn MediumFile, offset: u64, length: u64) -> io::Result<()> {
-        let name = format!("quarantine/{:020}-{offset:020}", self.first);
+        // Other bytes may have been there before.
+        let mut hasher = crc32fast::Hasher::new();
+        self.each(file, offset, length, |bytes| {
+            hasher.update(bytes);
+            Ok(())
+        })?;
+        let name = format!("quarantine/{:020}-{offset:020}-{:08x}", self.first, hasher.finalize());
         let copy = match medium.create(&name) {
             Ok(copy) => copy,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -459,8 +531,19 @@ impl<'a> Scan<'a> {
             }
             Err(error) => return Err(error),
         };
-        let mut bytes = vec![0; 1024 * 1024];
-        let (mut offset, mut left) = (offset, length);
+        self.each(file, offset, length, |bytes| append_all(&*copy, bytes))?;
+        copy.sync()
+    }
+
+    /// Reads bytes in pieces.
+    fn each(
+        &self,
+        file: &dyn MediumFile,
+        mut offset: u64,
+        mut left: u64,
+        mut piece: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut bytes = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(1024 * 1024)];
         while left > 0 {
             go_on(self.cancelled)?;
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
@@ -468,12 +551,20 @@ impl<'a> Scan<'a> {
             if read == 0 {
                 break;
             }
-            append_all(&*copy, &bytes[..read])?;
+            piece(&bytes[..read])?;
             offset += read as u64;
             left -= read as u64;
         }
-        copy.sync()
+        Ok(())
     }
+}
+
+/// Whether bytes that are no record have a block that was not written: it reads as zeros, up to its end. A record has none.
+fn has_lost_block(file: &dyn MediumFile, offset: u64, length: u64) -> io::Result<bool> {
+    let mut bytes = vec![0; usize::try_from(length.min(LAST_GROUP)).unwrap_or_default()];
+    let read = read_full(file, offset, &mut bytes)?;
+    let is_end = |place: usize| (offset + place as u64) % BLOCK == BLOCK - 1;
+    Ok(bytes[..read].iter().enumerate().any(|(place, byte)| *byte == 0 && is_end(place)))
 }
 
 /// Where lines that follow each other begin and end; if there are many places, it is one that has them all.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use watchkeeper::subscription::Cursor;
 
 use crate::chunk::{ChunkReader, Piece};
-use crate::line::{self, MAX_LINE};
+use crate::line::{self, MAX_BATCH_BYTES, MAX_LINE};
 use crate::medium::{MediumFile, read_full};
 
 /// The size up to which a segment is read from its begin to find a record.
@@ -93,15 +93,31 @@ fn first_after(file: &Arc<dyn MediumFile>, offset: u64, end: u64) -> io::Result<
     Ok(None)
 }
 
-/// The number of the last record, if the segment ends with one.
-pub(crate) fn last_number(file: &dyn MediumFile, end: u64) -> io::Result<Option<u64>> {
-    let window = MAX_LINE as u64 + 1;
-    let start = end.saturating_sub(window);
-    let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(MAX_LINE)];
-    let read = read_full(file, start, &mut bytes)?;
-    bytes.truncate(read);
-    let Some((b'\n', lines)) = bytes.split_last() else { return Ok(None) };
-    let last = memchr::memrchr(b'\n', lines).map_or(0, |before| before + 1);
-    let line = &lines[last..];
-    Ok(line::parse(line).filter(|_| std::str::from_utf8(line).is_ok()).map(|parsed| parsed.number))
+/// The number after the last record of a segment, and where the line of that record ends. The records of a batch that has
+/// no end yet do not count. `None` if there is none far and wide.
+pub(crate) fn valid_end(
+    file: &dyn MediumFile,
+    Segment { first, end: size }: Segment,
+) -> io::Result<Option<(u64, u64)>> {
+    // The largest one has a batch with no end yet, and the line before it.
+    for window in [64 * 1024, MAX_LINE as u64 + 1, (MAX_BATCH_BYTES + 2 * MAX_LINE) as u64] {
+        let start = size.saturating_sub(window);
+        let mut bytes = vec![0; usize::try_from(size - start).unwrap_or(MAX_LINE)];
+        let read = read_full(file, start, &mut bytes)?;
+        let mut rest = &bytes[..read];
+        while let Some(end) = memchr::memrchr(b'\n', rest) {
+            let begin = memchr::memrchr(b'\n', &rest[..end]).map_or(0, |before| before + 1);
+            let is_open = |parsed: &line::Parsed| {
+                parsed.batch.is_some_and(|batch| parsed.number.saturating_add(1) < batch.end())
+            };
+            if let Some(last) = line::parse(&rest[begin..end]).filter(|parsed| !is_open(parsed)) {
+                return Ok(Some((last.number.saturating_add(1), start + end as u64 + 1)));
+            }
+            rest = &rest[..begin];
+        }
+        if start == 0 {
+            return Ok(Some((first, 0)));
+        }
+    }
+    Ok(None)
 }

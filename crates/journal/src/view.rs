@@ -4,14 +4,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use watchkeeper::subscription::{Cursor, CursorError};
+use watchkeeper::subscription::Cursor;
 
-use crate::error::{JournalError, ReadError};
-use crate::line::{self, MAX_LINE};
-use crate::medium::{Directory, Medium, MediumFile, read_full};
+use crate::error::{JournalError, ReadError, ReadFromError};
+use crate::medium::{Directory, Medium};
 use crate::reader::{ReadFrom, ReadItem, Scan, ScanSource};
 use crate::recovery::read_identity;
-use crate::segment::{Frontier, Segment, first_of, position, segment_name};
+use crate::segment::{Frontier, Segment, first_of, position, segment_name, valid_end};
 
 /// A journal's directory as it is now, for programs that read a journal which another process may be writing.
 ///
@@ -70,13 +69,18 @@ impl JournalView {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened.map_err(failed)?,
             };
-            segments.push(Segment { first, end: file.size().map_err(failed)? });
-            newest = Some(file);
+            let end = file.size().map_err(failed)?;
+            if end > 0 {
+                // One without records may be removed and made again.
+                segments.push(Segment { first, end });
+                newest = Some(file);
+            }
         }
         let mut next = 0;
         if let (Some(segment), Some(file)) = (segments.last_mut(), newest) {
             // The next opening cuts what is after the last record, and something else is written there.
-            (next, segment.end) = valid_end(&*file, *segment).map_err(failed)?;
+            let found = valid_end(&*file, *segment).map_err(failed)?;
+            (next, segment.end) = found.unwrap_or((segment.first, segment.end));
         }
         let is_new = *segments != *self.frontier.segments;
         // A torn end hides how many there are.
@@ -101,9 +105,9 @@ impl JournalView {
     ///
     /// # Errors
     ///
-    /// [`CursorError::Foreign`]: the cursor is of another journal. A cursor of the future reads nothing until the journal is
+    /// [`ReadFromError::Foreign`]: the cursor is of another journal. A cursor of the future reads nothing until the journal is
     /// there: a view may be older than the cursor.
-    pub fn reader(&self, from: ReadFrom) -> Result<ViewReader, CursorError> {
+    pub fn reader(&self, from: ReadFrom) -> Result<ViewReader, ReadFromError> {
         let number = match from {
             // A torn end hides how many there are.
             ReadFrom::Cursor(cursor) if cursor.at(0) == self.identity => cursor.seq(),
@@ -122,37 +126,17 @@ impl JournalView {
 /// The instance of the journal on `medium`.
 pub(crate) fn instance_of(medium: &dyn Medium) -> Result<u128, JournalError> {
     let place = medium.place();
-    let names = medium.list().map_err(|error| JournalError::io(&place, "list it", error))?;
+    let names = match medium.list() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(JournalError::NoJournal { place });
+        }
+        listed => listed.map_err(|error| JournalError::io(&place, "list it", error))?,
+    };
     match read_identity(medium)? {
         Some(instance) => Ok(instance),
         None if names.iter().any(|name| first_of(name).is_some()) => Err(JournalError::Identity { place }),
         None => Err(JournalError::NoJournal { place }),
     }
-}
-
-/// The number after the last record of a segment, and where the line of that record ends. The records of a batch that has
-/// no end yet do not count.
-fn valid_end(file: &dyn MediumFile, Segment { first, end: size }: Segment) -> io::Result<(u64, u64)> {
-    for window in [64 * 1024, MAX_LINE as u64 + 1] {
-        let start = size.saturating_sub(window);
-        let mut bytes = vec![0; usize::try_from(size - start).unwrap_or(MAX_LINE)];
-        let read = read_full(file, start, &mut bytes)?;
-        let mut rest = &bytes[..read];
-        while let Some(end) = memchr::memrchr(b'\n', rest) {
-            let begin = memchr::memrchr(b'\n', &rest[..end]).map_or(0, |before| before + 1);
-            let is_open = |parsed: &line::Parsed| {
-                parsed.batch.is_some_and(|batch| parsed.number.saturating_add(1) < batch.end())
-            };
-            if let Some(last) = line::parse(&rest[begin..end]).filter(|parsed| !is_open(parsed)) {
-                return Ok((last.number.saturating_add(1), start + end as u64 + 1));
-            }
-            rest = &rest[..begin];
-        }
-        if start == 0 {
-            return Ok((first, 0));
-        }
-    }
-    Ok((first, size))
 }
 
 /// Reads a [`JournalView`] in order: an iterator over records and gaps, which blocks.

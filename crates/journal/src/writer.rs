@@ -1,5 +1,6 @@
 //! Appending groups of records to segments. It runs on one thread, and knows nothing of threads.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -15,6 +16,9 @@ use crate::segment::{Frontier, Segment, segment_name};
 
 /// The most bytes of records that wait in memory for a disk that cannot be written, with `buffered`.
 pub(crate) const BACKLOG: usize = 16 * 1024 * 1024;
+
+/// How many times the segments that are kept may be there beside them, cut short.
+const SHORT: usize = 3;
 
 /// One call to append.
 pub(crate) struct Request {
@@ -47,6 +51,10 @@ pub(crate) enum Event {
     SyncFailed(String),
     /// The file of the active segment was removed by somebody.
     Deleted(String),
+    /// The file of the active segment has another size than it was left with.
+    Altered(String),
+    /// The reserve could not be made at the start.
+    NoReserve(String),
     /// A removed segment could not be deleted.
     RetentionFailed(String),
 }
@@ -76,6 +84,8 @@ pub(crate) struct Writer {
     instance: u128,
     /// Without the active one.
     sealed: Vec<Segment>,
+    /// Those of them that a failure has ended: retention does not count them, or a bad disk would remove what is good.
+    cut_short: BTreeSet<u64>,
     active: Option<Active>,
     /// The number of the next record.
     next: u64,
@@ -108,11 +118,12 @@ impl Writer {
             let segment = segments.pop()?;
             Some(Active::new(file, segment, now))
         });
-        let writer = Self {
+        let mut writer = Self {
             medium,
             config,
             instance,
             sealed: segments,
+            cut_short: BTreeSet::new(),
             active,
             next,
             readable: next,
@@ -123,8 +134,9 @@ impl Writer {
             events: Vec::new(),
             _lock: lock,
         };
-        // A disk that is full at the start is found at the first append.
-        let _ = writer.make_reserve();
+        if let Err(error) = writer.make_reserve() {
+            writer.events.push(Event::NoReserve(error.to_string()));
+        }
         writer
     }
 
@@ -213,7 +225,9 @@ impl Writer {
 
     /// Writes what waits in memory, and makes everything durable. Returns how many records are not written.
     pub(crate) fn close(&mut self, now: Instant) -> Result<(), (u64, Arc<io::Error>)> {
-        self.cut().map_err(|error| (self.backlog_records, Arc::new(error)))?;
+        let failed = |writer: &Self, error| (writer.backlog_records, Arc::new(error));
+        self.look().map_err(|error| failed(self, error))?;
+        self.cut().map_err(|error| failed(self, error))?;
         if !self.backlog.is_empty() {
             let lines = std::mem::take(&mut self.backlog);
             match self.write(&lines, now) {
@@ -263,12 +277,16 @@ impl Writer {
         match active.file.sync() {
             Ok(()) => {
                 active.synced = active.end;
+                if active.file.is_removed().unwrap_or(false) {
+                    // It is durable nowhere: it goes into a new segment.
+                    return self.write(lines, now);
+                }
                 Ok(())
             }
             Err(error) => {
                 // What the operating system still has of it may be gone, whatever a second sync says.
                 active.end = before;
-                self.events.push(Event::SyncFailed(error.to_string()));
+                self.events.push(Event::SyncFailed(format!("{}: {error}", segment_name(active.first))));
                 self.tear(true);
                 Err(Failed::Unsynced(Arc::new(error)))
             }
@@ -277,12 +295,26 @@ impl Writer {
 
     /// Makes an active segment that can be appended to.
     fn make_ready(&mut self, lines: &[u8], now: Instant) -> io::Result<()> {
-        if let Some(removed) = self.active.take_if(|active| active.file.is_removed().unwrap_or(false)) {
-            self.events.push(Event::Deleted(segment_name(removed.first)));
-        }
+        self.look()?;
         self.cut()?;
         self.roll(lines.len() as u64, now);
         if self.active.is_none() { self.begin_segment(now, lines) } else { Ok(()) }
+    }
+
+    /// Leaves a segment that somebody has removed or changed. Nothing of it is cut: it is not as it was left.
+    fn look(&mut self) -> io::Result<()> {
+        let Some(active) = &self.active else { return Ok(()) };
+        if active.file.is_removed().unwrap_or(false) {
+            self.events.push(Event::Deleted(segment_name(active.first)));
+            self.active = None;
+        } else if !active.is_torn && active.end > 0 && active.file.size()? != active.end {
+            self.events.push(Event::Altered(segment_name(active.first)));
+            let segment = Segment { first: active.first, end: active.end };
+            active.file.sync()?;
+            self.active = None;
+            self.sealed.push(segment);
+        }
+        Ok(())
     }
 
     /// Notes that bytes of a failed write may be after the end of the active segment, and tries to remove them.
@@ -319,7 +351,8 @@ impl Writer {
                 true
             }
             kind => {
-                self.events.push(Event::WriteFailed(error.to_string()));
+                let name = self.active.as_ref().map_or(self.next, |active| active.first);
+                self.events.push(Event::WriteFailed(format!("{}: {error}", segment_name(name))));
                 kind == io::ErrorKind::FileTooLarge
             }
         }
@@ -342,7 +375,7 @@ impl Writer {
             && let Err(error) = active.file.sync()
         {
             // It goes on beyond its size: only the newest segment may have what is not durable.
-            self.events.push(Event::SyncFailed(error.to_string()));
+            self.events.push(Event::SyncFailed(format!("{}: {error}", segment_name(active.first))));
             self.unsynced = Some(Arc::new(error));
             self.active = Some(active);
             return;
@@ -355,6 +388,8 @@ impl Writer {
         self.sealed.push(segment);
         if is_sound {
             self.events.push(Event::Sealed(segment));
+        } else {
+            self.cut_short.insert(segment.first);
         }
     }
 
@@ -382,17 +417,24 @@ impl Writer {
         self.active = Some(Active::new(file, Segment { first, end: 0 }, now));
         // Retention parses nothing.
         let most = usize::try_from(self.config.segments).unwrap_or(usize::MAX).max(2);
-        while self.sealed.len() + 1 > most {
-            match self.medium.remove(&self.sealed[0].name()) {
+        let mut has_removed = false;
+        while self.sealed.len() + 1 - self.cut_short.len().min(most.saturating_mul(SHORT)) > most {
+            let name = self.sealed[0].name();
+            match self.medium.remove(&name) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     // It is tried again with the next segment.
-                    self.events.push(Event::RetentionFailed(error.to_string()));
+                    self.events.push(Event::RetentionFailed(format!("{name}: {error}")));
                     break;
                 }
                 _ => {
-                    self.sealed.remove(0);
+                    has_removed = true;
+                    self.cut_short.remove(&self.sealed.remove(0).first);
                 }
             }
+        }
+        if has_removed {
+            // Or a power cut may bring some of them back, and not others.
+            self.medium.sync_names()?;
         }
         Ok(())
     }

@@ -51,6 +51,25 @@ impl Directory {
     }
 }
 
+impl Directory {
+    /// What is locked: the directory itself, which nobody can replace by a file of the same name.
+    #[cfg(unix)]
+    fn lock_file(&self) -> io::Result<File> {
+        File::open(&self.path)
+    }
+
+    /// What is locked, where a directory cannot be.
+    #[cfg(not(unix))]
+    fn lock_file(&self) -> io::Result<File> {
+        OpenOptions::new().create(true).read(true).append(true).open(self.path.join(LOCK))
+    }
+
+    /// The file with the right to change what is there, which one that appends does not have everywhere.
+    fn open_to_change(path: &Path) -> io::Result<File> {
+        OpenOptions::new().write(true).open(path)
+    }
+}
+
 impl Medium for Directory {
     fn place(&self) -> String {
         one_line(&self.path.display().to_string(), 300)
@@ -58,7 +77,14 @@ impl Medium for Directory {
 
     fn lock(&self) -> io::Result<Box<dyn Any + Send>> {
         Self::make(&self.path)?;
-        let file = OpenOptions::new().create(true).append(true).open(self.path.join(LOCK))?;
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        match Self::sync(parent.unwrap_or(Path::new("."))) {
+            // A process before may have made the directory, and have ended before this. Without the right to read it, the
+            // name is left to the system.
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+            _ => {}
+        }
+        let file = self.lock_file()?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(file)),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
@@ -122,10 +148,9 @@ impl MediumFile for OsFile {
     fn overwrite(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         use std::io::{Seek, SeekFrom};
         // A file that appends ignores positions.
-        let mut file = OpenOptions::new().write(true).open(&self.path)?;
+        let mut file = Directory::open_to_change(&self.path)?;
         file.seek(SeekFrom::Start(offset))?;
-        file.write_all(bytes)?;
-        file.sync_data()
+        file.write_all(bytes)
     }
 
     #[cfg(unix)]
@@ -143,7 +168,11 @@ impl MediumFile for OsFile {
     }
 
     fn truncate(&self, size: u64) -> io::Result<()> {
-        self.file.set_len(size)
+        if cfg!(windows) {
+            Directory::open_to_change(&self.path)?.set_len(size)
+        } else {
+            self.file.set_len(size)
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

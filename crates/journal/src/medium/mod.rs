@@ -85,7 +85,7 @@ pub trait MediumFile: Send + Sync {
     /// Those of the operating system.
     fn append(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Replaces bytes that are there.
+    /// Replaces bytes that are there. A [`sync`](Self::sync) of the file makes it durable.
     ///
     /// # Errors
     ///

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use watchkeeper::report::{debug_as_text, one_line};
-use watchkeeper::subscription::Resume;
+use watchkeeper::subscription::{Cursor, Resume};
 use watchkeeper::{DynError, Observer};
 
 use crate::config::JournalConfig;
@@ -165,6 +165,26 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
             return Err(RunError::InProgress);
         }
         Ok(self.last_record().await?.map(|(_, record)| record.resume()))
+    }
+
+    /// The position before the oldest batch of the newest run that is kept, for a consumer that has no cursor yet:
+    /// [`subscribe_from`](Self::subscribe_from). `None` if nothing is recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`]: the records cannot be read, or are of something else.
+    pub async fn oldest(&self) -> Result<Option<Cursor>, RunError> {
+        let source = self.journal.scan_source();
+        let find = move || {
+            let Some(last) = source.last_record()? else { return Ok(None) };
+            let instance = RunRecord::read(&last)?.cursor.0.instance();
+            let first =
+                subscription::first_where(&source, |record| subscription::of_instance(record, instance))?;
+            let first = source.first_record(first)?.map(|record| RunRecord::read(&record)).transpose()?;
+            Ok(first.map(|record| record.before()))
+        };
+        // An error means that the executor shuts down.
+        spawn_blocking(find).await.unwrap_or(Ok(None))
     }
 
     /// With its number in the journal.

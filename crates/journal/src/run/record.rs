@@ -263,6 +263,13 @@ impl RunRecord {
         checks.into_iter().find_map(|(is_wrong, problem)| is_wrong.then_some(problem))
     }
 
+    /// The position before its batch.
+    pub(super) fn before(&self) -> Cursor {
+        let cursor = self.cursor.0;
+        let has_batch = self.success.as_ref().is_some_and(|success| !success.events.is_empty());
+        cursor.at(cursor.seq() - u64::from(has_batch))
+    }
+
     /// Why the run has ended, if this is its end.
     pub(super) fn stop(&self) -> Option<StopReason> {
         match self.state {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use watchkeeper::feed::{Feed, FeedError, FeedFailure, FeedLoss, FeedStart, FeedSuccess};
 use watchkeeper::report::debug_as_text;
-use watchkeeper::runtime::State;
+use watchkeeper::runtime::{State, StopReason};
 use watchkeeper::{ObservationConfig, ObservationHandle, ObservationRuntimeError, Observer};
 
 use super::RunError;
@@ -170,7 +170,8 @@ impl<O: Observer, F: RunFormat<O>> Replay<O, F> {
     /// Waits, watches and taps hold what they have not read within their limits, as with a runtime. On a runtime of several
     /// threads a wait may fall behind: await it in the same task, with `tokio::join!`, or use [`step`](Self::step).
     ///
-    /// If the record ends without a stop, because its process was killed, the feed ends when the replay is dropped.
+    /// If the record ends without a stop, because its process was killed, it publishes the end as
+    /// [`StopReason::Shutdown`]; [`step`](Self::step) does not.
     ///
     /// # Errors
     ///
@@ -178,6 +179,9 @@ impl<O: Observer, F: RunFormat<O>> Replay<O, F> {
     pub async fn play(&mut self) -> Result<(), ReplayError> {
         while self.step()? {
             tokio::task::yield_now().await;
+        }
+        if self.feed.handle().stop_reason().is_none() {
+            let _ = self.feed.stop(self.feed.now(), StopReason::Shutdown);
         }
         Ok(())
     }

@@ -144,7 +144,7 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
             // It is of batches that were published and not recorded before a crash.
             return Err(future(published).into());
         }
-        let reader = self.journal.reader(ReadFrom::Number(first))?;
+        let reader = self.journal.reader(ReadFrom::Number(first)).map_err(CursorError::from)?;
         Ok(RunSubscription {
             reader,
             format: Arc::clone(&self.format),
@@ -169,7 +169,8 @@ impl<O: Observer, F: RunFormat<O>> RunSubscription<O, F> {
     ///
     /// # Errors
     ///
-    /// [`RunRecvError`]. `Lagged` and `Rebuilt` are returned once each; `Closed` is the end.
+    /// [`RunRecvError`]. `Lagged` and `Rebuilt` are returned once each; `Closed` is the end. A run whose process was killed
+    /// has none: the call waits for the next process, or for the journal's end.
     ///
     /// # Cancel safety
     ///

@@ -180,7 +180,7 @@ async fn a_segment_that_cannot_be_read_does_not_end_the_check() {
     assert_eq!((report.records, report.is_complete, report.problems), (10, false, 1));
     assert!(matches!(report.findings[0].kind, FindingKind::Unreadable { .. }));
 
-    assert!(matches!(check(directory.path().join("none")), Err(JournalError::Io { .. })));
+    assert!(matches!(check(directory.path().join("none")), Err(JournalError::NoJournal { .. })));
     let other = crate::common::directory();
     fs::write(other.path().join("file"), "").unwrap();
     assert!(matches!(check(other.path()), Err(JournalError::NoJournal { .. })));

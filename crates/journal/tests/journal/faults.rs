@@ -366,3 +366,30 @@ async fn a_removed_directory_is_a_failed_write() {
         assert!(!path.exists());
     }
 }
+
+#[tokio::test]
+async fn failed_syncs_do_not_retire_what_is_good() {
+    let disk = Faulty::default();
+    let journal = open_on(&disk, JournalConfig { segments: 3, ..level(Durability::Group) }).await;
+    append_all(&journal, 0..3).await;
+    for n in 3..12 {
+        disk.fail(Operation::Sync, 1);
+        assert!(matches!(journal.append(entry(n)).await, Err(AppendError::Sync { .. })));
+        append_all(&journal, [n]).await;
+    }
+    let found: Vec<u64> = read(&journal, ReadFrom::Number(0)).await.into_iter().flatten().collect();
+    assert_eq!(
+        found,
+        (0..12).collect::<Vec<_>>(),
+        "each failure has ended a segment, and none is removed for it"
+    );
+}
+
+#[tokio::test]
+async fn a_reserve_that_cannot_be_made_is_reported_at_once() {
+    let disk = Faulty::default();
+    disk.set_capacity(1_000);
+    let journal = open_on(&disk, JournalConfig { reserve: 100_000, ..config() }).await;
+    append_all(&journal, 0..1).await;
+    assert_eq!(problem(&journal), Some(JournalProblemKind::Reserve));
+}

@@ -395,7 +395,25 @@ async fn import_removes_no_segments_unless_it_is_asked_to() {
     output(path, &["import", "ops", "some", "--segment-bytes", "4096", "--segments", "3"]);
     assert_eq!(segments(&path.join("some")).len(), 3);
     let shown = output(path, &["show", "some", "--all"]);
-    assert!(shown.starts_with("-- records 0 to 47 are missing: their segment was removed"), "{shown}");
+    assert!(shown.starts_with("-- records 0 to 47 are missing: the segment was removed"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_directory_with_runs_alone_is_checked() {
+    let directory = directory();
+    let path = directory.path();
+    for name in ["one", "two"] {
+        journal_with(&path.join("j/run").join(name), [Entry::from_text("{\"kind\":\"start\"}").unwrap()])
+            .await;
+    }
+    let checked = output(path, &["check", "j"]);
+    assert_eq!(checked.lines().count(), 2);
+    assert!(
+        checked.starts_with("j/run/one: 1 record") && checked.contains("\nj/run/two: 1 record"),
+        "{checked}"
+    );
+    let json: Value = serde_json::from_str(&output(path, &["check", "j", "--json"])).unwrap();
+    assert_eq!((&json["runs"][1]["name"], &json["runs"][1]["records"]), (&json!("two"), &json!(1)));
 }
 
 #[tokio::test]
@@ -409,14 +427,14 @@ async fn directories_and_files_that_cannot_be_used_are_refused_in_one_line() {
     let identity = fs::read_to_string(path.join("newer/journal.json")).unwrap();
     fs::write(path.join("newer/journal.json"), identity.replace(":1,", ":9,")).unwrap();
     let cases: &[(&[&str], &str)] = &[
-        (&["check", "none"], "none: cannot list it: make sure that it is a directory"),
+        (&["check", "none"], "there is no journal in none: give the directory that has journal.json"),
         (&["check", "ops"], "ops: cannot list it: make sure that it is a directory"),
         (&["check", "foreign"], "there is no journal in foreign: give the directory that has journal.json"),
         (&["check", "newer"], "newer has format 9, and this version knows 1: use"),
-        (&["show", "none\u{1b}"], r"none\u{1b}: cannot list it"),
+        (&["show", "none\u{1b}"], r"there is no journal in none\u{1b}: give"),
         (&["show", "foreign"], "there is no journal in foreign"),
         (&["show", "newer"], "newer has format 9"),
-        (&["show", "newer", "--run", "x"], "newer/run/x: cannot list it"),
+        (&["show", "newer", "--run", "x"], "there is no journal in newer/run/x: give"),
         (&["import", "none", "j"], "cannot open none: check that it exists and can be read: No such file"),
         (&["import", "no\u{1b}ne", "j"], r"cannot open no\u{1b}ne: check"),
         (&["import", "foreign", "j"], "cannot open foreign: check"),

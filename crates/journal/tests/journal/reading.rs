@@ -2,8 +2,7 @@
 
 use futures_util::StreamExt;
 use tokio::task::yield_now;
-use watchkeeper::subscription::CursorError;
-use watchkeeper_journal::{Journal, ReadFrom, ReadItem};
+use watchkeeper_journal::{Journal, ReadFrom, ReadFromError, ReadItem};
 
 use crate::common::*;
 
@@ -94,8 +93,8 @@ async fn cursors_of_others_and_of_the_future_are_refused() {
     let (journal, other) = (Journal::in_memory(config()).unwrap(), Journal::in_memory(config()).unwrap());
     append_all(&journal, 0..2).await;
     let refused = |from| journal.reader(from).unwrap_err();
-    assert_eq!(refused(ReadFrom::Cursor(other.cursor())), CursorError::Foreign);
-    let future = CursorError::Future { seq: 3, published: 2 };
+    assert_eq!(refused(ReadFrom::Cursor(other.cursor())), ReadFromError::Foreign);
+    let future = ReadFromError::Future { number: 3, next: 2 };
     assert_eq!(refused(ReadFrom::Cursor(journal.cursor().at(3))), future);
     assert_eq!(refused(ReadFrom::Number(3)), future);
 }

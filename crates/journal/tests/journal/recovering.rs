@@ -1,7 +1,7 @@
 //! What a crash or a disk has left.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use watchkeeper_journal::{Durability, GapCause, Journal, JournalConfig, ReadFrom, Recovery};
 
@@ -13,6 +13,13 @@ async fn ten(path: &Path) -> Vec<u8> {
     append_all(&journal, 0..10).await;
     journal.close().await.unwrap();
     fs::read(&segments(path)[0]).unwrap()
+}
+
+/// The copy of what was at this byte of the first segment.
+fn quarantined(path: &Path, offset: u64) -> PathBuf {
+    let name = format!("{:020}-{offset:020}-", 0);
+    let mut copies = fs::read_dir(path.join("quarantine")).unwrap().map(|copy| copy.unwrap().path());
+    copies.find(|copy| copy.file_name().unwrap().to_str().unwrap().starts_with(&name)).unwrap()
 }
 
 async fn recovered(path: &Path) -> (Journal, Recovery) {
@@ -66,8 +73,7 @@ async fn a_flipped_bit_costs_one_record_and_its_bytes_are_kept() {
         assert_eq!(journal.append(entry(10)).await.unwrap().number, 10);
         journal.close().await.unwrap();
         assert_eq!(fs::read(&file).unwrap()[..whole.len()], bytes, "a segment is never rewritten");
-        let name = format!("{:020}-{:020}", 0, 3 * line);
-        let kept = directory.path().join("quarantine").join(name);
+        let kept = quarantined(directory.path(), 3 * line as u64);
         assert_eq!(fs::read(&kept).unwrap(), bytes[3 * line..4 * line]);
         fs::remove_file(kept).unwrap();
     }
@@ -116,13 +122,28 @@ async fn a_batch_without_its_commit_mark_is_cut() {
 async fn a_batch_with_a_hole_in_the_last_group_was_never_committed() {
     let directory = directory();
     let journal = open(directory.path()).await;
-    journal.append_batch((0..3).map(entry).collect()).await.unwrap();
+    journal.append_batch((0..3).map(long_entry).collect()).await.unwrap();
     journal.append(entry(3)).await.unwrap();
     journal.close().await.unwrap();
     let file = segments(directory.path()).remove(0);
-    let mut bytes = fs::read(&file).unwrap();
-    let second = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
-    bytes[second..second + 10].fill(0);
+    let whole = fs::read(&file).unwrap();
+    let second = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+
+    // Other damage came later: what is whole stays.
+    let mut bytes = whole.clone();
+    bytes[second + 10] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    let journal = open(directory.path()).await;
+    let found: Vec<u64> = read(&journal, ReadFrom::Number(0)).await.into_iter().flatten().collect();
+    assert_eq!(found, [0, 2, 3]);
+    assert_eq!(journal.recovery().uncommitted, 0);
+    journal.close().await.unwrap();
+    fs::remove_dir_all(directory.path().join("quarantine")).unwrap();
+
+    // A block that was not written is zeros.
+    let mut bytes = whole;
+    let block = second.next_multiple_of(512);
+    bytes[block..block + 512].fill(0);
     fs::write(&file, bytes).unwrap();
     for _ in 0..2 {
         let journal = open(directory.path()).await;
@@ -131,7 +152,7 @@ async fn a_batch_with_a_hole_in_the_last_group_was_never_committed() {
         assert_eq!(items[1..], [Ok(3)]);
         journal.close().await.unwrap();
     }
-    assert_eq!(fs::read_dir(directory.path().join("quarantine")).unwrap().count(), 3);
+    assert_eq!(fs::read_dir(directory.path().join("quarantine")).unwrap().count(), 4);
 }
 
 #[tokio::test]
@@ -139,13 +160,14 @@ async fn a_batch_with_a_hole_at_the_very_end_is_cut() {
     let directory = directory();
     let journal = open(directory.path()).await;
     append_all(&journal, 0..2).await;
-    journal.append_batch((2..5).map(entry).collect()).await.unwrap();
+    journal.append_batch((2..5).map(long_entry).collect()).await.unwrap();
     journal.close().await.unwrap();
     let file = segments(directory.path()).remove(0);
     let mut bytes = fs::read(&file).unwrap();
-    // The end of the last line but one.
+    // A block of the last line but one.
     let last = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap();
-    bytes[last - 10..last].fill(0);
+    let block = last / 512 * 512;
+    bytes[block - 512..block].fill(0);
     fs::write(&file, bytes).unwrap();
     for (uncommitted, torn) in [(2, true), (0, false)] {
         let (journal, recovery) = recovered(directory.path()).await;
@@ -257,7 +279,7 @@ async fn many_damaged_places_are_one_from_the_thousandth_on() {
     assert_eq!((recovery.damage.len(), recovery.records), (1_000, 2_001));
     assert_eq!(recovery.damage.iter().map(|damage| damage.records).sum::<u64>(), 2_000);
     let last = recovery.damage.last().unwrap();
-    let kept = directory.path().join("quarantine").join(format!("{:020}-{:020}", 0, last.offset));
+    let kept = quarantined(directory.path(), last.offset);
     assert_eq!(fs::metadata(kept).unwrap().len(), last.bytes);
     let items = read(&journal, ReadFrom::Oldest).await;
     assert_eq!(items.iter().filter(|item| item.is_err()).count(), 2_000);
@@ -277,4 +299,33 @@ async fn a_directory_that_somebody_has_emptied_is_a_journal_again() {
     let again = open(directory.path()).await;
     let items = read(&again, ReadFrom::Cursor(cursor)).await;
     assert_eq!(items, [Ok(3)], "its cursors are valid still");
+}
+
+#[tokio::test]
+async fn whole_lines_at_the_torn_end_keep_their_numbers() {
+    let directory = directory();
+    let whole = ten(directory.path()).await;
+    let file = segments(directory.path()).remove(0);
+    let line = whole.len() / 10;
+    let mut bytes = whole.clone();
+    // The last two records are damaged, and half a line follows.
+    for place in [8 * line + 5, 9 * line + 5] {
+        bytes[place] ^= 1;
+    }
+    bytes.extend_from_slice(&whole[..20]);
+    fs::write(&file, bytes).unwrap();
+    let (journal, recovery) = recovered(directory.path()).await;
+    assert_eq!((recovery.torn_bytes, recovery.torn_lines), (2 * line as u64 + 20, 2));
+    assert_eq!((recovery.gaps[0].first, recovery.gaps[0].last), (8, 9));
+    let end = journal.cursor();
+    journal.close().await.unwrap();
+
+    // A consumer that had read them misses nothing of what comes.
+    let journal = open(directory.path()).await;
+    assert_eq!(journal.cursor(), end);
+    assert_eq!(journal.append(entry(10)).await.unwrap().number, 10);
+    assert_eq!(read(&journal, ReadFrom::Cursor(end)).await, [Ok(10)]);
+    let items = read(&journal, ReadFrom::Oldest).await;
+    assert_eq!(items[8].as_ref().unwrap_err().count(), 2);
+    assert_eq!(items.len(), 10);
 }

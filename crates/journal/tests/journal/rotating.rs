@@ -73,8 +73,11 @@ async fn a_deleted_file_is_noticed_and_a_new_segment_is_begun() {
         fs::remove_file(&segments(directory.path())[0]).unwrap();
         assert_eq!(journal.append(entry(3)).await.unwrap().number, 3);
         let health = journal.health();
-        assert_eq!(health.last_problem.unwrap().kind, JournalProblemKind::Deleted);
-        assert_eq!(health.problem, None, "what came after it is written");
+        assert_eq!(
+            health.problem.unwrap().kind,
+            JournalProblemKind::Deleted,
+            "it stays until somebody has looked"
+        );
         assert_eq!(segments(directory.path()).len(), 1);
         let items = read(&journal, ReadFrom::Number(0)).await;
         assert_eq!(items[0].as_ref().unwrap_err().count(), 3);
@@ -93,15 +96,13 @@ async fn the_directory_may_hold_everything_else_that_can_be_made_again() {
     journal.close().await.unwrap();
     assert_eq!(fs::metadata(directory.path().join("reserve")).unwrap().len(), 100_000);
     // All but the segments and the identity.
-    for derived in ["reserve", "lock"] {
-        fs::remove_file(directory.path().join(derived)).unwrap();
-        let journal = open(directory.path()).await;
-        assert_eq!(numbers(&journal).await, [0, 1, 2], "without {derived}");
-        journal.close().await.unwrap();
-    }
+    fs::remove_file(directory.path().join("reserve")).unwrap();
+    let journal = open(directory.path()).await;
+    assert_eq!(numbers(&journal).await, [0, 1, 2]);
+    journal.close().await.unwrap();
     let left: Vec<_> =
         fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 3, "nothing else is kept: {left:?}");
+    assert_eq!(left.len(), 2, "nothing else is kept: {left:?}");
 }
 
 #[tokio::test]
@@ -126,4 +127,38 @@ async fn a_segment_that_was_damaged_is_found_when_it_is_complete() {
     assert_eq!(problem.kind, JournalProblemKind::Damaged);
     assert_eq!(problem.detail, file.file_name().unwrap().to_str().unwrap());
     assert!(problem.to_string().contains("run `journal check`"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_has_changed_is_left_as_it_is() {
+    for (durability, change) in [
+        (Durability::Group, b"{\"n\":77}\n".as_slice()),
+        (Durability::Buffered, b"half a line"),
+        (Durability::Always, b""),
+    ] {
+        let directory = directory();
+        let journal =
+            Journal::open(directory.path(), JournalConfig { durability, ..config() }).await.unwrap();
+        append_all(&journal, 0..3).await;
+        let file = segments(directory.path()).remove(0);
+        let mut bytes = fs::read(&file).unwrap();
+        if change.is_empty() {
+            // As a rotation that copies and cuts: of the first line nothing is left.
+            bytes.drain(..bytes.len() / 3);
+        } else {
+            bytes.extend_from_slice(change);
+        }
+        fs::write(&file, &bytes).unwrap();
+        assert_eq!(journal.append(entry(3)).await.unwrap().number, 3);
+        assert_eq!(journal.health().problem.unwrap().kind, JournalProblemKind::Altered);
+        assert_eq!(fs::read(&file).unwrap(), bytes, "nothing of it is cut");
+        assert_eq!(segments(directory.path()).len(), 2);
+        if !change.is_empty() {
+            assert_eq!(numbers(&journal).await, [0, 1, 2, 3]);
+        }
+        journal.close().await.unwrap();
+        let again = open(directory.path()).await;
+        let found: Vec<u64> = read(&again, ReadFrom::Number(0)).await.into_iter().flatten().collect();
+        assert!(found.ends_with(&[2, 3]), "{found:?}");
+    }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 use watchkeeper::report::error_chain;
-use watchkeeper_journal::{CheckReport, check};
+use watchkeeper_journal::{CheckReport, JournalError, check, runs};
 
 use crate::Outcome;
 use crate::error::{Printed, ProgramError, printed};
@@ -16,7 +16,7 @@ use crate::text::{self, count};
 ///
 /// It also works while another process writes the journal. A finding is one line: the file, the byte, whether it is a
 /// problem or a note, and what it is. A torn tail is a note: it is what a crash or a write in progress leaves. The
-/// journals of runs, in run/NAME, are checked too.
+/// journals of runs, in run/NAME, are checked too, also if they are all there is.
 ///
 /// Exit codes: 0 without problems, 1 with problems, 2 if something could not be read.
 #[derive(Args)]
@@ -39,13 +39,25 @@ struct Totals {
 
 pub(crate) fn run(flags: &CheckFlags) -> Result<Outcome, ProgramError> {
     let mut out = BufWriter::new(io::stdout().lock());
-    let report = check(&flags.directory)?;
+    let (report, runs) = match check(&flags.directory) {
+        Ok(report) => (Some(report), runs(&flags.directory)),
+        // A directory that has recordings alone.
+        Err(error @ JournalError::NoJournal { .. }) => match runs(&flags.directory) {
+            Ok(runs) if !runs.is_empty() => (None, Ok(runs)),
+            _ => return Err(error.into()),
+        },
+        Err(error) => return Err(error.into()),
+    };
+    // The report has it if they cannot be listed.
+    let runs = runs.unwrap_or_default();
     let mut totals = Totals::default();
     if flags.json {
-        printed(print_json(&mut out, &report, &mut totals))?;
+        printed(print_json(&mut out, report.as_ref(), &runs, &mut totals))?;
     } else {
-        printed(print(&mut out, "", &report, &mut totals))?;
-        for run in &report.runs {
+        if let Some(report) = &report {
+            printed(print(&mut out, "", report, &mut totals))?;
+        }
+        for run in &runs {
             printed(print_run(&mut out, run, &mut totals))?;
         }
     }
@@ -80,11 +92,14 @@ fn print(out: &mut impl Write, prefix: &str, report: &CheckReport, totals: &mut 
         writeln!(out, "{prefix}{}: byte {}: {level}: {}", finding.file, finding.byte, finding.kind)?;
     }
     if report.more_findings > 0 {
-        writeln!(out, "{prefix}: {} more, which are not printed", count(report.more_findings, "finding"))?;
+        writeln!(out, "{prefix}more: note: {} are not printed", count(report.more_findings, "finding"))?;
     }
     if report.first > 0 {
         let first = report.first;
-        writeln!(out, "{prefix}: note: records before {first} were removed, because there were newer ones")?;
+        writeln!(
+            out,
+            "{prefix}retired: note: records before {first} were removed, because there were newer ones"
+        )?;
     }
     if report.quarantine_files > 0 {
         let (files, bytes) = (count(report.quarantine_files, "file"), count(report.quarantine_bytes, "byte"));
@@ -111,9 +126,14 @@ fn summary(out: &mut impl Write, report: &CheckReport) -> Printed {
     writeln!(out, "{}", if report.is_complete { "" } else { "; not everything could be read" })
 }
 
-fn print_json(out: &mut impl Write, report: &CheckReport, totals: &mut Totals) -> Printed {
-    let mut object = value(report, totals);
-    let runs = report.runs.iter().map(|run| {
+fn print_json(
+    out: &mut impl Write,
+    report: Option<&CheckReport>,
+    runs: &[PathBuf],
+    totals: &mut Totals,
+) -> Printed {
+    let mut object = report.map_or_else(|| json!({}), |report| value(report, totals));
+    let runs = runs.iter().map(|run| {
         let mut object = match check(run) {
             Ok(report) => value(&report, totals),
             Err(error) => {

@@ -3,7 +3,7 @@
 use std::io;
 
 use watchkeeper::report::debug_as_text;
-use watchkeeper::subscription::CursorError;
+use watchkeeper_journal::ReadFromError;
 use watchkeeper_journal::{CloseError, ImportError, JournalError, ReadError};
 
 #[derive(thiserror::Error)]
@@ -15,7 +15,7 @@ pub(crate) enum ProgramError {
     #[error(transparent)]
     Close(#[from] CloseError),
     #[error("--from: give a number or a cursor of this journal, as `journal show --json` prints them")]
-    Cursor(#[from] CursorError),
+    Cursor(#[from] ReadFromError),
     #[error("cannot open {file}: check that it exists and can be read")]
     File {
         file: String,

@@ -39,7 +39,8 @@ pub(crate) struct ImportFlags {
     /// The size of a segment, at least 4096 [default: 67108864]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(4_096..))]
     segment_bytes: Option<u64>,
-    /// The number of segments to keep, at least 2 [default: all, so that the import removes nothing]
+    /// The number of segments to keep, at least 2 [default: all, so that the import removes nothing; a program that opens
+    /// the journal with fewer removes the oldest ones when it begins a segment]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
     segments: Option<u64>,
     /// Print the report as one JSON object

@@ -59,6 +59,7 @@ fn main() -> ExitCode {
             }
         },
     };
+    let is_show = matches!(cli.command, Command::Show(_));
     let result = match cli.command {
         Command::Check(flags) => check::run(&flags),
         Command::Show(flags) => show::run(&flags),
@@ -68,8 +69,14 @@ fn main() -> ExitCode {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,
         Ok(Outcome::Problems) => ExitCode::from(1),
         Ok(Outcome::Incomplete) => ExitCode::from(2),
-        // The reader has seen enough.
-        Err(ProgramError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        // The reader has seen enough. What was not printed of a check or an import is not known to be fine.
+        Err(ProgramError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            if is_show {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(1)
+            }
+        }
         Err(error) => failed(&error_chain(&error)),
     }
 }
