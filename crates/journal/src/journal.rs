@@ -538,7 +538,9 @@ impl Thread {
         let verifier = self.verifier.get_or_insert_with(|| {
             let (verifier, segments) = mpsc::channel::<Segment>();
             let run = move || {
-                segments.into_iter().for_each(|segment| verify(&*medium, segment, &health));
+                while let Ok(segment) = segments.recv() {
+                    verify(&*medium, segment, &health);
+                }
             };
             if let Err(error) = thread::Builder::new().name("journal-check".to_owned()).spawn(run) {
                 tracing::debug!(%error, "segments are not verified");

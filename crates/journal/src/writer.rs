@@ -304,10 +304,11 @@ impl Writer {
     /// Leaves a segment that somebody has removed or changed. Nothing of it is cut: it is not as it was left.
     fn look(&mut self) -> io::Result<()> {
         let Some(active) = &self.active else { return Ok(()) };
-        if active.file.is_removed().unwrap_or(false) {
+        let (size, is_removed) = active.file.size_and_removal()?;
+        if is_removed {
             self.events.push(Event::Deleted(segment_name(active.first)));
             self.active = None;
-        } else if !active.is_torn && active.end > 0 && active.file.size()? != active.end {
+        } else if !active.is_torn && active.end > 0 && size != active.end {
             self.events.push(Event::Altered(segment_name(active.first)));
             let segment = Segment { first: active.first, end: active.end };
             active.file.sync()?;

@@ -185,6 +185,13 @@ impl MediumFile for OsFile {
         Ok(self.file.metadata()?.nlink() == 0)
     }
 
+    #[cfg(unix)]
+    fn size_and_removal(&self) -> io::Result<(u64, bool)> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = self.file.metadata()?;
+        Ok((metadata.len(), metadata.nlink() == 0))
+    }
+
     #[cfg(not(unix))]
     fn is_removed(&self) -> io::Result<bool> {
         Ok(!self.path.exists())

@@ -126,6 +126,15 @@ pub trait MediumFile: Send + Sync {
     ///
     /// Those of the operating system.
     fn is_removed(&self) -> io::Result<bool>;
+
+    /// Both at once: the number of bytes, and whether the file has lost its name.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operating system.
+    fn size_and_removal(&self) -> io::Result<(u64, bool)> {
+        Ok((self.size()?, self.is_removed()?))
+    }
 }
 
 /// Appends everything, or returns how many bytes were appended before the error.
