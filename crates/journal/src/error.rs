@@ -177,6 +177,24 @@ pub enum ReadError {
     },
 }
 
+/// Why a journal did not close cleanly.
+#[derive(Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// The last records were not written, or not synced.
+    #[error("{lost} records were not written, and what the system still had may be lost: check the disk")]
+    Write {
+        /// How many records were in memory alone.
+        lost: u64,
+        /// The error.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The thread that writes has panicked.
+    #[error("the thread that writes has panicked: open the journal again, and report the panic")]
+    Panicked,
+}
+
 /// Why reading cannot begin at a cursor or a number.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -206,4 +224,4 @@ impl From<ReadFromError> for CursorError {
     }
 }
 
-debug_as_text!(ReadFromError, JournalError, AppendError, ReadError);
+debug_as_text!(CloseError, ReadFromError, JournalError, AppendError, ReadError);

@@ -12,6 +12,9 @@ use crate::medium::{MediumFile, read_full};
 /// The size up to which a segment is read from its begin to find a record.
 const NEAR: u64 = 256 * 1024;
 
+/// The file that is removed when the disk is full.
+pub(crate) const RESERVE: &str = "reserve";
+
 /// One segment, as readers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {

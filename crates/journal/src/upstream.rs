@@ -12,7 +12,8 @@ use watchkeeper::subscription::Cursor;
 use watchkeeper_pipeline::{Item, Upstream};
 
 use crate::journal::Journal;
-use crate::reader::{JournalReader, ReadFrom, ReadItem, Record};
+use crate::reader::{JournalReader, ReadFrom};
+use crate::record::{ReadItem, Record};
 
 /// The time after which a failed read is tried again.
 const RETRY: Duration = Duration::from_secs(1);

@@ -8,8 +8,10 @@ use watchkeeper::subscription::Cursor;
 
 use crate::error::{JournalError, ReadError, ReadFromError};
 use crate::medium::{Directory, Medium};
-use crate::reader::{ReadFrom, ReadItem, Scan, ScanSource};
+use crate::reader::ReadFrom;
+use crate::record::ReadItem;
 use crate::recovery::read_identity;
+use crate::scan::{Scan, ScanSource};
 use crate::segment::{Frontier, Segment, first_of, position, segment_name, valid_end};
 
 /// A journal's directory as it is now, for programs that read a journal which another process may be writing.

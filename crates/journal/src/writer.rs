@@ -11,8 +11,8 @@ use crate::entry::Entry;
 use crate::error::AppendError;
 use crate::line::{self, Batch, Extras, MAX_BATCH_BYTES};
 use crate::medium::{Medium, MediumFile, append_all};
-use crate::recovery::{IDENTITY, NEW_IDENTITY, Opened, RESERVE, write_identity};
-use crate::segment::{Frontier, Segment, segment_name};
+use crate::recovery::{IDENTITY, NEW_IDENTITY, Opened, write_identity};
+use crate::segment::{Frontier, RESERVE, Segment, segment_name};
 
 /// The most bytes of records that wait in memory for a disk that cannot be written, with `buffered`.
 pub(crate) const BACKLOG: usize = 16 * 1024 * 1024;

@@ -10,7 +10,8 @@ use super::disk::Disk;
 use crate::config::Durability;
 use crate::entry::Entry;
 use crate::medium::Medium;
-use crate::reader::{ReadItem, Record, Scan};
+use crate::record::{ReadItem, Record};
+use crate::scan::Scan;
 use crate::segment::Frontier;
 use crate::writer::{Request, Written};
 

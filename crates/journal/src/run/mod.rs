@@ -43,8 +43,9 @@ use watchkeeper::subscription::{Cursor, Resume};
 use watchkeeper::{DynError, Observer};
 
 use crate::config::JournalConfig;
+use crate::error::CloseError;
 use crate::error::{JournalError, ReadError};
-use crate::journal::{CloseError, Journal};
+use crate::journal::Journal;
 
 pub use format::{RunClock, RunFormat, SerdeFormat};
 pub use per_source::PerSourceFormat;

@@ -11,7 +11,7 @@ use watchkeeper::runtime::{Cause, State, StopReason};
 use watchkeeper::subscription::{Cursor, Resume};
 
 use super::RunError;
-use crate::reader::Record;
+use crate::record::Record;
 
 /// 100 years in nanoseconds.
 const LONGEST_RUN: u64 = 100 * 366 * 24 * 3_600 * 1_000_000_000;

@@ -15,7 +15,8 @@ use super::RunError;
 use super::format::{RunClock, RunFormat};
 use super::record::{Kind, RunRecord, Settings};
 use super::subscription::{first_where, of_instance};
-use crate::reader::{ReadFrom, ReadItem};
+use crate::reader::ReadFrom;
+use crate::record::ReadItem;
 use crate::view::{JournalView, ViewReader};
 
 /// A recorded run as a feed: its handle, subscriptions and waits are those of a runtime.

@@ -20,7 +20,9 @@ use super::format::{RunClock, RunFormat};
 use super::record::RunRecord;
 use super::{RunError, RunJournal};
 use crate::error::ReadError;
-use crate::reader::{JournalReader, ReadFrom, ReadItem, Record, ScanSource};
+use crate::reader::{JournalReader, ReadFrom};
+use crate::record::{ReadItem, Record};
+use crate::scan::ScanSource;
 
 /// The recorded events of one cycle.
 #[derive(Clone, Debug, PartialEq, Eq)]
