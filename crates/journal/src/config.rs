@@ -49,6 +49,8 @@ pub struct JournalConfig {
     /// than a segment has a segment of its own.
     pub segment_bytes: u64,
     /// The number of segments, the newest included; the oldest is removed when another one begins. Default: 8; at least 2.
+    /// Segments that a failure has cut short in this process come on top, up to three times as many, as long as all of them
+    /// together are not larger than that many whole ones.
     pub segments: u64,
     /// The age at which the newest segment is ended, by the first append after it: on tokio's clock, since the segment was
     /// begun or opened by this process. Default: none.

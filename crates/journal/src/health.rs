@@ -19,9 +19,31 @@ pub struct JournalHealth {
     /// Records that wait in memory for a disk that cannot be written, with
     /// [`Durability::Buffered`](crate::Durability::Buffered).
     pub in_memory: u64,
+    /// What stays, and what passes with the next write.
+    standing: Option<JournalProblem>,
+    passing: Option<JournalProblem>,
 }
 
 impl JournalHealth {
+    /// A problem was found.
+    pub(crate) fn found(&mut self, problem: JournalProblem) {
+        self.problems += 1;
+        self.last_problem = Some(problem.clone());
+        let place = if problem.stays() { &mut self.standing } else { &mut self.passing };
+        *place = Some(problem);
+        self.show();
+    }
+
+    /// An append was written as promised.
+    pub(crate) fn written(&mut self) {
+        self.passing = None;
+        self.show();
+    }
+
+    fn show(&mut self) {
+        self.problem = self.passing.clone().or_else(|| self.standing.clone());
+    }
+
     /// Whether nothing is wrong now.
     #[must_use]
     pub fn is_ok(&self) -> bool {
@@ -65,7 +87,7 @@ pub enum JournalProblemKind {
 
 impl JournalProblem {
     /// Whether a write that succeeds says nothing about it.
-    pub(crate) fn stays(&self) -> bool {
+    fn stays(&self) -> bool {
         use JournalProblemKind::{Altered, Damaged, Deleted, Reserve, Retention};
         matches!(self.kind, Altered | Damaged | Deleted | Reserve | Retention)
     }

@@ -22,7 +22,7 @@ use crate::recovery::{self, Opened};
 use crate::report::Recovery;
 use crate::scan::{Scan, ScanSource};
 use crate::segment::{Frontier, position};
-use crate::thread::{Queue, Submitted, Thread};
+use crate::thread::{Queue, Submitted, Thread, problem_of};
 use crate::view::JournalView;
 use crate::writer::{Request, Writer};
 
@@ -78,7 +78,7 @@ impl Drop for CancelOnDrop {
 impl Journal {
     /// Opens the journal in a directory, or makes it there; missing directories are made.
     ///
-    /// The newest segment is read as a whole, and of the others the last line: the time and the memory do not depend on the
+    /// The newest segment is read as a whole, and of the others the end, a few MiB at most: the time and the memory do not depend on the
     /// number of records. [`recovery`](Self::recovery) has what was found.
     ///
     /// # Errors
@@ -149,10 +149,16 @@ impl Journal {
         let (report, identity) = (opened.report.clone(), identity(&opened));
         report.log(&place);
         let durability = config.durability;
-        let writer = Writer::new(Arc::clone(&medium), config, opened, Instant::now());
+        let mut writer = Writer::new(Arc::clone(&medium), config, opened, Instant::now());
         let queue = Arc::new(Queue { waiting: Mutex::default(), changed: Condvar::new() });
         let (frontier, frontiers) = watch::channel(writer.frontier());
-        let (health, healths) = watch::channel(JournalHealth::default());
+        let mut first = JournalHealth::default();
+        for event in std::mem::take(&mut writer.events) {
+            if let Some(problem) = problem_of(event, &*medium) {
+                first.found(problem);
+            }
+        }
+        let (health, healths) = watch::channel(first);
         let (closing, closed) = watch::channel(None);
         let thread = Thread {
             queue: Arc::clone(&queue),

@@ -27,7 +27,7 @@ pub(crate) struct NewestSegment<'a> {
     /// The number after the last valid record.
     pub(crate) next: u64,
     records: u64,
-    uncommitted: u64,
+    pub(crate) uncommitted: u64,
     damage: Vec<Damage>,
     /// Batches with a hole, with valid records after them.
     suspects: Vec<OpenBatch>,
@@ -223,10 +223,7 @@ impl<'a> NewestSegment<'a> {
             file.sync()
         };
         match cut() {
-            Ok(()) => {
-                report.torn_lines = if self.uncommitted == 0 { lines } else { 0 };
-                Ok(true)
-            }
+            Ok(()) => Ok(true),
             // Its lines are valid: they would be read as records once there is a newer segment.
             // And a segment without any record has the name of the one that would be begun.
             Err(error) if self.uncommitted > 0 || (self.end == 0 && lines > 0) => Err(error),
@@ -238,10 +235,23 @@ impl<'a> NewestSegment<'a> {
         }
     }
 
-    /// How many lines that are long enough for a record are torn.
+    /// How many records of the torn end may have been answered: none if a power cut has left it, or a batch that was being
+    /// written.
+    pub(crate) fn torn_lines(&self, file: &dyn MediumFile) -> io::Result<u64> {
+        let torn = self.size - self.end;
+        if torn == 0 || has_lost_block(file, self.end, torn)? {
+            return Ok(0);
+        }
+        let lines = self.lines(file)?;
+        Ok(if lines > self.uncommitted { lines } else { 0 })
+    }
+
+    /// How many lines that are long enough for a record are torn, or how many numbers of records are in them.
     fn lines(&self, file: &dyn MediumFile) -> io::Result<u64> {
-        let (mut lines, mut length) = (0, 0);
+        let (mut lines, mut length, mut numbers) = (0, 0, 0);
         self.each(file, self.end, self.size - self.end, |bytes| {
+            // A damaged line feed joins two lines.
+            numbers += memchr::memmem::find_iter(bytes, b"\"_wk_n\":\"").count() as u64;
             for line in bytes.split_inclusive(|byte| *byte == b'\n') {
                 length += line.len();
                 if line.ends_with(b"\n") {
@@ -251,7 +261,8 @@ impl<'a> NewestSegment<'a> {
             }
             Ok(())
         })?;
-        Ok(lines)
+        // The last one may be half a line, which was not answered.
+        Ok(if lines == 0 { 0 } else { lines.max(numbers - u64::from(length > 0 && numbers > 0)) })
     }
 
     /// Copies bytes to `quarantine/`. If the disk is full, the reserve is there for it.

@@ -86,6 +86,8 @@ pub struct JournalReader {
     is_memory: bool,
     /// The journal is closed, and this was its last frontier.
     is_last: bool,
+    /// The stream has said that it was aborted.
+    is_aborted: bool,
 }
 
 type Filled = (Scan, VecDeque<ReadItem>, Result<(), ReadError>);
@@ -102,6 +104,7 @@ impl JournalReader {
             items: VecDeque::new(),
             is_memory,
             is_last: false,
+            is_aborted: false,
         }
     }
 
@@ -204,11 +207,8 @@ impl Stream for JournalReader {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let item = std::task::ready!(self.poll(context)).transpose();
-        if matches!(item, Some(Err(ReadError::Aborted))) {
-            if self.is_last {
-                return Poll::Ready(None);
-            }
-            self.is_last = true;
+        if matches!(item, Some(Err(ReadError::Aborted))) && std::mem::replace(&mut self.is_aborted, true) {
+            return Poll::Ready(None);
         }
         Poll::Ready(item)
     }

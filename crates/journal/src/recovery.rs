@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::JournalError;
 use crate::medium::{Medium, MediumFile, append_all, read_full};
-use crate::newest::NewestSegment;
+use crate::newest::{NewestSegment, is_full};
 use crate::report::{MissingRecords, Recovery};
 use crate::segment::{RESERVE, Segment, first_of, segment_name, valid_end};
 
@@ -154,7 +154,7 @@ fn segments(
         let look = || -> io::Result<(u64, Option<u64>)> {
             let file = medium.open(&segment_name(first), false)?;
             let end = file.size()?;
-            Ok((end, valid_end(&*file, Segment { first, end })?.map(|(next, _)| next)))
+            Ok((end, valid_end(&*file, Segment { first, end }, false)?.map(|(next, _)| next)))
         };
         report.gaps.extend(missing(due, first));
         let (end, next) = match look() {
@@ -179,6 +179,12 @@ fn segments(
     if found.silence(medium, &file).map_err(go_on)? {
         found = found.again(scan()?);
     }
+    // What is cut may have been answered: its numbers are those of a gap. The segment after them is there before the cut, so
+    // that no later opening uses them again.
+    let lines = found.torn_lines(&*file).map_err(go_on)?;
+    let next = found.next.saturating_add(lines);
+    let begun =
+        if lines > 0 && next <= LAST_NUMBER { Some(begin(&**medium, next).map_err(failed)?) } else { None };
     let is_cut = found.mend(medium, &file, report).map_err(go_on)?;
     if cancelled.load(Ordering::Relaxed) {
         return Err(JournalError::Cancelled);
@@ -188,22 +194,22 @@ fn segments(
     if is_cut || found.end > 0 {
         segments.push(Segment { first: newest, end: found.end });
     }
-    let next = found.next.saturating_add(report.torn_lines);
-    if is_cut && next > found.next && next <= LAST_NUMBER {
-        // What was cut may have been answered: its numbers are those of a gap, also for the next opening.
+    if let Some(file) = begun {
+        report.torn_lines = lines;
         report.gaps.extend(missing(Some(found.next), next));
-        let begin = || -> io::Result<Arc<dyn MediumFile>> {
-            let file = medium.create(&segment_name(next))?;
-            if found.end == 0 {
-                medium.remove(&segment_name(newest))?;
-            }
-            medium.sync_names()?;
-            Ok(file)
-        };
-        let file = begin().map_err(failed)?;
-        segments.pop_if(|last| last.end == 0);
         segments.push(Segment { first: next, end: 0 });
         return Ok((segments, Some(file), next));
     }
     Ok((segments, is_cut.then_some(file), found.next))
+}
+
+/// Begins the segment of record `first`, also on a full disk.
+fn begin(medium: &dyn Medium, first: u64) -> io::Result<Arc<dyn MediumFile>> {
+    let name = segment_name(first);
+    let file = match medium.create(&name) {
+        Err(error) if is_full(&error) && medium.remove(RESERVE).is_ok() => medium.create(&name)?,
+        created => created?,
+    };
+    medium.sync_names()?;
+    Ok(file)
 }

@@ -199,8 +199,12 @@ impl Scan {
             }
             Err(source) => return Err(failed(&*self.medium, segment.first, source)),
         };
-        let offset =
-            if self.expected > segment.first { seek(&file, segment.end, self.expected) } else { Ok(0) };
+        // One that could not be read at the opening has no known end.
+        let end = match file.size() {
+            Ok(size) => segment.end.min(size),
+            Err(source) => return Err(failed(&*self.medium, segment.first, source)),
+        };
+        let offset = if self.expected > segment.first { seek(&file, end, self.expected) } else { Ok(0) };
         let offset = offset.map_err(|source| failed(&*self.medium, segment.first, source))?;
         self.current = Some((segment.first, ChunkReader::new(file, offset)));
         Ok(Begun::Segment)

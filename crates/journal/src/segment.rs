@@ -96,11 +96,12 @@ fn first_after(file: &Arc<dyn MediumFile>, offset: u64, end: u64) -> io::Result<
     Ok(None)
 }
 
-/// The number after the last record of a segment, and where the line of that record ends. The records of a batch that has
-/// no end yet do not count. `None` if there is none far and wide.
+/// The number after the last record of a segment, and where the line of that record ends. In the newest segment the records of
+/// a batch that has no end yet do not count. `None` if there is none far and wide.
 pub(crate) fn valid_end(
     file: &dyn MediumFile,
     Segment { first, end: size }: Segment,
+    is_newest: bool,
 ) -> io::Result<Option<(u64, u64)>> {
     // The largest one has a batch with no end yet, and the line before it.
     for window in [64 * 1024, MAX_LINE as u64 + 1, (MAX_BATCH_BYTES + 2 * MAX_LINE) as u64] {
@@ -111,7 +112,7 @@ pub(crate) fn valid_end(
         while let Some(end) = memchr::memrchr(b'\n', rest) {
             let begin = memchr::memrchr(b'\n', &rest[..end]).map_or(0, |before| before + 1);
             let is_open = |parsed: &line::Parsed| {
-                parsed.batch.is_some_and(|batch| parsed.number.saturating_add(1) < batch.end())
+                is_newest && parsed.batch.is_some_and(|batch| parsed.number.saturating_add(1) < batch.end())
             };
             if let Some(last) = line::parse(&rest[begin..end]).filter(|parsed| !is_open(parsed)) {
                 return Ok(Some((last.number.saturating_add(1), start + end as u64 + 1)));

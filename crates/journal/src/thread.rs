@@ -83,10 +83,7 @@ impl Drop for CloseQueue {
         if thread::panicking() {
             let problem =
                 JournalProblem::new(JournalProblemKind::Write, "the thread that writes has panicked");
-            self.1.send_modify(|health| {
-                health.problems += 1;
-                (health.problem, health.last_problem) = (Some(problem.clone()), Some(problem));
-            });
+            self.1.send_modify(|health| health.found(problem));
         }
     }
 }
@@ -100,7 +97,7 @@ pub(crate) struct Thread {
     pub(crate) health: Arc<watch::Sender<JournalHealth>>,
     pub(crate) closing: watch::Sender<Option<Result<(), CloseError>>>,
     /// The thread that reads complete segments again, once there was one.
-    pub(crate) verifier: Option<mpsc::Sender<Segment>>,
+    pub(crate) verifier: Option<mpsc::Sender<(Segment, u64)>>,
     /// With `always`, an answer waits for its own sync alone.
     pub(crate) takes_one: bool,
     pub(crate) is_memory: bool,
@@ -111,7 +108,6 @@ impl Thread {
         // A medium of an app's own may panic.
         let _guard = CloseQueue(Arc::clone(&self.queue), Arc::clone(&self.health));
         let (mut requests, mut answers) = (Vec::new(), Vec::new());
-        self.report(true);
         loop {
             self.queue.take(self.takes_one, &mut requests, &mut answers);
             if requests.is_empty() {
@@ -129,6 +125,7 @@ impl Thread {
         }
         let result = self.writer.close(Instant::now());
         self.frontier.send_replace(self.writer.frontier());
+        self.report(result.is_ok());
         if let Err((lost, error)) = &result {
             tracing::error!(place = %self.medium.place(), lost, %error, "the journal did not close cleanly");
         }
@@ -144,16 +141,16 @@ impl Thread {
     }
 
     /// Has a complete segment read again, by a thread that ends with this one.
-    fn verify(&mut self, segment: Segment) {
+    fn verify(&mut self, segment: Segment, from: u64) {
         if self.is_memory {
             return;
         }
         let (medium, health) = (Arc::clone(&self.medium), Arc::clone(&self.health));
         let verifier = self.verifier.get_or_insert_with(|| {
-            let (verifier, segments) = mpsc::channel::<Segment>();
+            let (verifier, segments) = mpsc::channel::<(Segment, u64)>();
             let run = move || {
-                while let Ok(segment) = segments.recv() {
-                    verify(&*medium, segment, &health);
+                while let Ok((segment, from)) = segments.recv() {
+                    verify(&*medium, segment, from, &health);
                 }
             };
             if let Err(error) = thread::Builder::new().name("journal-check".to_owned()).spawn(run) {
@@ -161,53 +158,53 @@ impl Thread {
             }
             verifier
         });
-        let _ = verifier.send(segment);
+        let _ = verifier.send((segment, from));
     }
 
     /// Publishes what has happened besides the answers.
     fn report(&mut self, is_written: bool) {
         let in_memory = self.writer.backlog();
-        let events = std::mem::take(&mut self.writer.events);
         let mut problems = Vec::new();
-        for event in events {
-            problems.push(match event {
-                Event::Full => JournalProblem::new(JournalProblemKind::Full, &self.medium.place()),
-                Event::WriteFailed(error) => JournalProblem::new(JournalProblemKind::Write, &error),
-                Event::SyncFailed(error) => JournalProblem::new(JournalProblemKind::Sync, &error),
-                Event::Deleted(name) => JournalProblem::new(JournalProblemKind::Deleted, &name),
-                Event::NoReserve(error) => JournalProblem::new(JournalProblemKind::Reserve, &error),
-                Event::Altered(name) => JournalProblem::new(JournalProblemKind::Altered, &name),
-                Event::RetentionFailed(error) => JournalProblem::new(JournalProblemKind::Retention, &error),
-                Event::Sealed(segment) => {
-                    self.verify(segment);
-                    continue;
-                }
-            });
-        }
-        for problem in &problems {
-            tracing::error!(place = %self.medium.place(), %problem, "the journal has a problem");
+        for event in std::mem::take(&mut self.writer.events) {
+            match event {
+                Event::Sealed(segment, from) => self.verify(segment, from),
+                event => problems.extend(problem_of(event, &*self.medium)),
+            }
         }
         self.health.send_if_modified(|health| {
             let before = (health.problem.is_some(), health.in_memory, health.problems);
             health.in_memory = in_memory;
-            health.problems += problems.len() as u64;
-            let stays = |problem: &JournalProblem| problem.stays() || !is_written;
-            health.problem = health.problem.take().filter(stays);
-            if let Some(standing) = problems.iter().rfind(|problem| stays(problem)) {
-                health.problem = Some(standing.clone());
+            for problem in problems {
+                health.found(problem);
             }
-            health.last_problem = problems.pop().or_else(|| health.last_problem.take());
-            if !is_written && health.problem.is_none() {
-                health.problem.clone_from(&health.last_problem);
+            if is_written {
+                health.written();
             }
             before != (health.problem.is_some(), in_memory, health.problems)
         });
     }
 }
 
+/// The problem that an event is, as it is logged and published.
+pub(crate) fn problem_of(event: Event, medium: &dyn Medium) -> Option<JournalProblem> {
+    let (kind, detail) = match event {
+        Event::Full => (JournalProblemKind::Full, medium.place()),
+        Event::WriteFailed(error) => (JournalProblemKind::Write, error),
+        Event::SyncFailed(error) => (JournalProblemKind::Sync, error),
+        Event::Deleted(name) => (JournalProblemKind::Deleted, name),
+        Event::NoReserve(error) => (JournalProblemKind::Reserve, error),
+        Event::Altered(name) => (JournalProblemKind::Altered, name),
+        Event::RetentionFailed(error) => (JournalProblemKind::Retention, error),
+        Event::Sealed(..) => return None,
+    };
+    let problem = JournalProblem::new(kind, &detail);
+    tracing::error!(place = %medium.place(), %problem, "the journal has a problem");
+    Some(problem)
+}
+
 /// Reads a complete segment once more, so that damage is found early.
-fn verify(medium: &dyn Medium, segment: Segment, health: &watch::Sender<JournalHealth>) {
-    let problem = match is_whole(medium, segment) {
+fn verify(medium: &dyn Medium, segment: Segment, from: u64, health: &watch::Sender<JournalHealth>) {
+    let problem = match is_whole(medium, segment, from) {
         Ok(true) => return,
         Ok(false) => JournalProblem::new(JournalProblemKind::Damaged, &segment.name()),
         // Retention has removed it.
@@ -217,16 +214,12 @@ fn verify(medium: &dyn Medium, segment: Segment, health: &watch::Sender<JournalH
         }
     };
     tracing::error!(place = %medium.place(), %problem, "the journal has a problem");
-    health.send_modify(|health| {
-        health.problems += 1;
-        health.problem = Some(problem.clone());
-        health.last_problem = Some(problem);
-    });
+    health.send_modify(|health| health.found(problem));
 }
 
-/// Whether the segment has nothing but records, with numbers that grow.
-fn is_whole(medium: &dyn Medium, segment: Segment) -> io::Result<bool> {
-    let mut reader = ChunkReader::new(medium.open(&segment.name(), false)?, 0);
+/// Whether the segment has nothing but records, with numbers that grow. What was there when it was opened was judged then.
+fn is_whole(medium: &dyn Medium, segment: Segment, from: u64) -> io::Result<bool> {
+    let mut reader = ChunkReader::new(medium.open(&segment.name(), false)?, from);
     let mut next = segment.first;
     while let Some(chunk) = reader.next(segment.end)? {
         for piece in &chunk.pieces {

@@ -64,7 +64,7 @@ impl JournalView {
         let mut firsts: Vec<u64> =
             self.medium.list().map_err(failed)?.iter().filter_map(|name| first_of(name)).collect();
         firsts.sort_unstable();
-        let (mut segments, mut newest) = (Vec::with_capacity(firsts.len()), None);
+        let mut segments: Vec<Segment> = Vec::with_capacity(firsts.len());
         for first in firsts {
             let file = match self.medium.open(&segment_name(first), false) {
                 // Retired just now.
@@ -72,25 +72,28 @@ impl JournalView {
                 opened => opened.map_err(failed)?,
             };
             let end = file.size().map_err(failed)?;
-            if end > 0 {
-                // One without records may be removed and made again.
-                segments.push(Segment { first, end });
-                newest = Some(file);
-            }
+            segments.push(Segment { first, end });
         }
+        // A newest one without records may be removed and made again. Otherwise a torn end hides how many there are.
+        let empty = segments.pop_if(|newest| newest.end == 0);
+        let limit = empty.map_or(u64::MAX, |empty| empty.first);
         let mut next = 0;
-        if let (Some(segment), Some(file)) = (segments.last_mut(), newest) {
+        if let Some(segment) = segments.last_mut() {
             // The next opening cuts what is after the last record, and something else is written there.
-            let found = valid_end(&*file, *segment).map_err(failed)?;
+            let find =
+                |segment: Segment| valid_end(&*self.medium.open(&segment.name(), false)?, segment, true);
+            let found = find(*segment).map_err(failed)?;
             (next, segment.end) = found.unwrap_or((segment.first, segment.end));
         }
+        if limit < u64::MAX {
+            next = limit;
+        }
         let is_new = *segments != *self.frontier.segments;
-        // A torn end hides how many there are.
-        self.frontier = Frontier { segments: segments.into(), next, limit: u64::MAX };
+        self.frontier = Frontier { segments: segments.into(), next, limit };
         Ok(is_new)
     }
 
-    /// The position after the last record. If the newest segment has a torn end of over 1 MiB, it is the position before
+    /// The position after the last record. If the newest segment has a torn end of several MiB, it is the position before
     /// that segment.
     #[must_use]
     pub fn cursor(&self) -> Cursor {

@@ -41,8 +41,8 @@ pub(crate) type Written = Result<(u64, Durability), AppendError>;
 /// What has happened besides the answers.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A segment is complete: it is to be verified.
-    Sealed(Segment),
+    /// A segment is complete: it is to be verified, from the byte that it had when it was opened.
+    Sealed(Segment, u64),
     /// The disk is full.
     Full,
     /// A write failed for another reason.
@@ -62,6 +62,8 @@ pub(crate) enum Event {
 struct Active {
     file: Arc<dyn MediumFile>,
     first: u64,
+    /// What was there when it was opened.
+    start: u64,
     /// The bytes written, and of them those that were synced.
     end: u64,
     synced: u64,
@@ -74,7 +76,7 @@ struct Active {
 
 impl Active {
     fn new(file: Arc<dyn MediumFile>, Segment { first, end }: Segment, born: Instant) -> Self {
-        Self { file, first, end, synced: end, born, is_torn: false, is_left: false }
+        Self { file, first, start: end, end, synced: end, born, is_torn: false, is_left: false }
     }
 }
 
@@ -226,7 +228,12 @@ impl Writer {
     /// Writes what waits in memory, and makes everything durable. Returns how many records are not written.
     pub(crate) fn close(&mut self, now: Instant) -> Result<(), (u64, Arc<io::Error>)> {
         let failed = |writer: &Self, error| (writer.backlog_records, Arc::new(error));
+        let is_there = self.active.is_some();
         self.look().map_err(|error| failed(self, error))?;
+        if is_there && self.active.is_none() {
+            // The numbers of what somebody has removed are not used again.
+            self.begin_segment(now, &[]).map_err(|error| failed(self, error))?;
+        }
         self.cut().map_err(|error| failed(self, error))?;
         if !self.backlog.is_empty() {
             let lines = std::mem::take(&mut self.backlog);
@@ -259,11 +266,22 @@ impl Writer {
             self.make_reserve().map_err(|_| Failed::Undone(error))?;
             self.is_full = None;
         }
+        // If somebody has removed or changed the file meanwhile, the lines go into a new segment.
+        for _ in 0..2 {
+            if self.write_once(lines, now)? {
+                return Ok(());
+            }
+        }
+        Err(Failed::Undone(Arc::new(io::ErrorKind::NotFound.into())))
+    }
+
+    /// Returns whether the lines are where they should be.
+    fn write_once(&mut self, lines: &[u8], now: Instant) -> Result<bool, Failed> {
         if let Err(error) = self.make_ready(lines, now) {
             self.failed(&error);
             return Err(Failed::Undone(Arc::new(error)));
         }
-        let Some(active) = &mut self.active else { return Ok(()) };
+        let Some(active) = &mut self.active else { return Ok(false) };
         if let Err(error) = append_all(&*active.file, lines) {
             let is_left = self.failed(&error);
             self.tear(is_left);
@@ -272,16 +290,16 @@ impl Writer {
         let before = active.end;
         active.end += lines.len() as u64;
         if matches!(self.config.durability, Durability::Memory | Durability::Buffered) {
-            return Ok(());
+            return Ok(true);
         }
         match active.file.sync() {
             Ok(()) => {
+                // What cannot be asked for is not known to be gone.
+                let is_there =
+                    active.file.size_and_removal().map_or(true, |found| found == (active.end, false));
+                active.end = if is_there { active.end } else { before };
                 active.synced = active.end;
-                if active.file.is_removed().unwrap_or(false) {
-                    // It is durable nowhere: it goes into a new segment.
-                    return self.write(lines, now);
-                }
-                Ok(())
+                Ok(is_there)
             }
             Err(error) => {
                 // What the operating system still has of it may be gone, whatever a second sync says.
@@ -308,12 +326,17 @@ impl Writer {
         if is_removed {
             self.events.push(Event::Deleted(segment_name(active.first)));
             self.active = None;
-        } else if !active.is_torn && active.end > 0 && size != active.end {
+        } else if !active.is_torn && active.end == 0 && size > 0 {
+            // Nothing of the journal is in it.
+            self.events.push(Event::Altered(segment_name(active.first)));
+            self.tear(false);
+        } else if !active.is_torn && size != active.end {
             self.events.push(Event::Altered(segment_name(active.first)));
             let segment = Segment { first: active.first, end: active.end };
             active.file.sync()?;
             self.active = None;
             self.sealed.push(segment);
+            self.cut_short.insert(segment.first);
         }
         Ok(())
     }
@@ -388,7 +411,7 @@ impl Writer {
         }
         self.sealed.push(segment);
         if is_sound {
-            self.events.push(Event::Sealed(segment));
+            self.events.push(Event::Sealed(segment, active.start));
         } else {
             self.cut_short.insert(segment.first);
         }
@@ -408,6 +431,7 @@ impl Writer {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // An empty one, of an attempt that failed: a segment with records has an earlier name.
                 self.sealed.pop_if(|last| last.first == first);
+                self.cut_short.remove(&first);
                 let file = self.medium.open(&name, true)?;
                 file.truncate(0)?;
                 file
@@ -417,9 +441,8 @@ impl Writer {
         self.medium.sync_names()?;
         self.active = Some(Active::new(file, Segment { first, end: 0 }, now));
         // Retention parses nothing.
-        let most = usize::try_from(self.config.segments).unwrap_or(usize::MAX).max(2);
         let mut has_removed = false;
-        while self.sealed.len() + 1 - self.cut_short.len().min(most.saturating_mul(SHORT)) > most {
+        while self.sealed.len() + 1 > self.most_segments() {
             let name = self.sealed[0].name();
             match self.medium.remove(&name) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -438,6 +461,17 @@ impl Writer {
             self.medium.sync_names()?;
         }
         Ok(())
+    }
+
+    /// How many segments are kept. Those that a failure has cut short come on top, as long as all of them together have no
+    /// more bytes than the others would have.
+    fn most_segments(&self) -> usize {
+        let most = usize::try_from(self.config.segments).unwrap_or(usize::MAX).max(2);
+        let bytes = self.sealed.iter().fold(0_u64, |bytes, segment| bytes.saturating_add(segment.end));
+        if bytes > self.config.segments.saturating_mul(self.config.segment_bytes) {
+            return most;
+        }
+        most.saturating_add(self.cut_short.len().min(most.saturating_mul(SHORT)))
     }
 
     /// Makes the file that is removed when the disk is full.

@@ -78,12 +78,8 @@ impl Medium for Directory {
     fn lock(&self) -> io::Result<Box<dyn Any + Send>> {
         Self::make(&self.path)?;
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        match Self::sync(parent.unwrap_or(Path::new("."))) {
-            // A process before may have made the directory, and have ended before this. Without the right to read it, the
-            // name is left to the system.
-            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
-            _ => {}
-        }
+        // A process before may have made the directory, and have ended before this. Not every file system knows it.
+        let _ = Self::sync(parent.unwrap_or(Path::new(".")));
         let file = self.lock_file()?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(file)),

@@ -390,6 +390,22 @@ async fn a_reserve_that_cannot_be_made_is_reported_at_once() {
     let disk = Faulty::default();
     disk.set_capacity(1_000);
     let journal = open_on(&disk, JournalConfig { reserve: 100_000, ..config() }).await;
+    assert_eq!(problem(&journal), Some(JournalProblemKind::Reserve));
     append_all(&journal, 0..1).await;
     assert_eq!(problem(&journal), Some(JournalProblemKind::Reserve));
+}
+
+#[tokio::test]
+async fn a_problem_that_stays_is_shown_again_after_one_that_passes() {
+    let (disk, journal) = three(JournalConfig { segments: 2, segment_bytes: 4_096, ..config() }).await;
+    disk.fail(Operation::Remove, 1);
+    for n in 3..12 {
+        journal.append(long_entry(n)).await.unwrap();
+    }
+    assert_eq!(problem(&journal), Some(JournalProblemKind::Retention));
+    disk.fail(Operation::Append, 1);
+    assert!(journal.append(entry(12)).await.is_err());
+    assert_eq!(problem(&journal), Some(JournalProblemKind::Write));
+    append_all(&journal, 12..13).await;
+    assert_eq!(problem(&journal), Some(JournalProblemKind::Retention));
 }

@@ -329,3 +329,36 @@ async fn whole_lines_at_the_torn_end_keep_their_numbers() {
     assert_eq!(items[8].as_ref().unwrap_err().count(), 2);
     assert_eq!(items.len(), 10);
 }
+
+#[tokio::test]
+async fn a_batch_whose_commit_mark_is_damaged_keeps_its_numbers() {
+    let directory = directory();
+    let journal = open(directory.path()).await;
+    append_all(&journal, 0..2).await;
+    journal.append_batch((2..5).map(entry).collect()).await.unwrap();
+    journal.close().await.unwrap();
+    let file = segments(directory.path()).remove(0);
+    let mut bytes = fs::read(&file).unwrap();
+    let place = bytes.len() - 10;
+    bytes[place] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    for _ in 0..2 {
+        let journal = open(directory.path()).await;
+        assert_eq!(journal.cursor().seq(), 5);
+        let items = read(&journal, ReadFrom::Oldest).await;
+        assert_eq!(items[..2], [Ok(0), Ok(1)]);
+        assert_eq!((items.len(), items[2].as_ref().unwrap_err().count()), (3, 3));
+        journal.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_line_feed_costs_two_numbers() {
+    let directory = directory();
+    let mut bytes = ten(directory.path()).await;
+    let line = bytes.len() / 10;
+    bytes[9 * line - 1] = b' ';
+    fs::write(&segments(directory.path())[0], bytes).unwrap();
+    let (journal, recovery) = recovered(directory.path()).await;
+    assert_eq!((recovery.torn_lines, journal.cursor().seq()), (2, 10));
+}

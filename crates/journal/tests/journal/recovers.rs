@@ -179,7 +179,10 @@ fn is_same(one: &Record, other: &Record) -> bool {
 
 fn are_same(some: &[Record], others: &[Record]) {
     assert_eq!(some.len(), others.len());
-    assert!(some.iter().zip(others).all(|(one, other)| is_same(one, other)));
+    for (one, other) in some.iter().zip(others) {
+        let text = |record: &Record| format!("{} {:?} {}", record.number(), record.batch(), record.body());
+        assert!(is_same(one, other), "{} and {}", text(one), text(other));
+    }
 }
 
 /// What the input makes: the first number and the bytes of each segment.

@@ -162,3 +162,34 @@ async fn a_file_that_somebody_has_changed_is_left_as_it_is() {
         assert!(found.ends_with(&[2, 3]), "{found:?}");
     }
 }
+
+#[tokio::test]
+async fn a_file_that_is_changed_again_and_again_retires_nothing() {
+    let directory = directory();
+    let config = JournalConfig { segments: 3, ..small_segments() };
+    let journal = Journal::open(directory.path(), config).await.unwrap();
+    for n in 0..9 {
+        append_all(&journal, [n]).await;
+        let newest = segments(directory.path()).pop().unwrap();
+        let mut bytes = fs::read(&newest).unwrap();
+        bytes.extend_from_slice(b"a note\n");
+        fs::write(&newest, bytes).unwrap();
+    }
+    append_all(&journal, [9]).await;
+    assert_eq!(numbers(&journal).await, (0..10).collect::<Vec<_>>());
+    let health = journal.health();
+    assert_eq!((health.problem.unwrap().kind, health.problems), (JournalProblemKind::Altered, 9));
+}
+
+#[tokio::test]
+async fn a_removal_that_the_closing_notices_costs_no_number() {
+    let directory = directory();
+    let journal = open(directory.path()).await;
+    append_all(&journal, 0..3).await;
+    let health = journal.watch_health();
+    fs::remove_file(&segments(directory.path())[0]).unwrap();
+    journal.close().await.unwrap();
+    assert_eq!(health.borrow().problem.as_ref().unwrap().kind, JournalProblemKind::Deleted);
+    let journal = open(directory.path()).await;
+    assert_eq!(journal.append(entry(3)).await.unwrap().number, 3);
+}

@@ -882,6 +882,7 @@ async fn a_dead_letter_whose_replay_is_refused_survives_a_restart() {
 async fn a_dropped_commit_does_not_replace_a_later_one() {
     let directory = tempfile::tempdir().unwrap();
     let path = file(&directory);
+    let mut dropped_while_writing = 0;
     for round in 0..50 {
         let mut store = FileStore::<u64, u64>::new(&path);
         store.load(&name()).await.unwrap();
@@ -889,7 +890,8 @@ async fn a_dropped_commit_does_not_replace_a_later_one() {
             // Large, so that it is slower than the next one.
             let (position, outputs) = (count(1), vec![round; 20_000]);
             let mut dropped = Box::pin(store.commit(&position, new(0, &outputs, 0), &[]));
-            assert!(dropped.as_mut().now_or_never().is_none(), "it is being written");
+            // On a busy machine it may be written before this thread gets its next turn.
+            dropped_while_writing += u64::from(dropped.as_mut().now_or_never().is_none());
         }
         store.commit(&count(2), new(0, &[], 0), &[]).await.unwrap();
         // The lock is held until both are written.
@@ -897,4 +899,5 @@ async fn a_dropped_commit_does_not_replace_a_later_one() {
         let stored = load::<u64, u64>(&path).await.unwrap();
         assert_eq!((stored.position, stored.outputs), (count(2), vec![]));
     }
+    assert!(dropped_while_writing > 0);
 }

@@ -126,9 +126,20 @@ async fn a_crash_loses_what_was_not_recorded_and_nothing_else() {
         std::fs::copy(name.path(), path.join(name.file_name())).unwrap();
     }
     let after = open(copy.path()).await;
+    // A wait over it ends with it.
+    let mut replay: Replay<App, _> = Replay::of(&after.journal().view(), SerdeFormat).unwrap();
+    let handle = replay.handle();
+    let never =
+        handle.eventually("a thousand polls", |seen| seen.polls > 1_000).within(Duration::from_secs(3_600));
+    let (unmet, played) = tokio::join!(never, replay.play());
+    played.unwrap();
+    assert_eq!((unmet.is_err(), handle.stop_reason()), (true, Some(StopReason::Shutdown)));
     process(&after, ms(1_750)).await;
     let items = all(after.subscribe_from(beginning(&after).await).await.unwrap()).await;
     assert_eq!(items, ["0: [3, 4]", "1: [6, 7]", "generation 2", "2: [3, 4]"]);
+    let oldest = after.oldest().await.unwrap().unwrap();
+    assert_eq!((oldest.generation(), oldest.seq()), (1, 0));
+    assert_eq!(all(after.subscribe_from(oldest).await.unwrap()).await, items);
     let mut replay: Replay<App, _> = Replay::open(copy.path(), "app", SerdeFormat).unwrap();
     replay.play().await.unwrap();
     assert_eq!(replay.handle().latest_snapshot().unwrap().cursor.seq(), 3);

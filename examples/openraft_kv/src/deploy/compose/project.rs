@@ -368,8 +368,17 @@ mod tests {
         let calls: Vec<&str> = calls.lines().collect();
         assert_eq!(calls, ["up --detach --no-build n1", "down --volumes --remove-orphans --timeout 1"]);
         let pid = std::fs::read_to_string(pid).unwrap();
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-        assert!(stat.is_empty() || stat.contains(") Z "), "what it had started is gone: {stat}");
+        // The kernel has the signal; a process that is not on a processor takes it when it has its turn.
+        let is_gone = || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z ")
+        };
+        let gone = async {
+            while !is_gone() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(SOON, gone).await.expect("what it had started is gone");
     }
 
     #[tokio::test]
