@@ -23,7 +23,7 @@ pub enum ReadFrom {
     Oldest,
     /// The next record to be appended.
     End,
-    /// A position of this journal: [`Record::cursor`], [`Record::after`] or [`Journal::cursor`](crate::Journal::cursor).
+    /// A position of this journal: [`Record::cursor`](crate::Record::cursor), [`Record::after`](crate::Record::after) or [`Journal::cursor`](crate::Journal::cursor).
     Cursor(Cursor),
     /// The record of this number; a gap if it is not there any more.
     Number(u64),
