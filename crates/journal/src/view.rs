@@ -77,16 +77,13 @@ impl JournalView {
         // A newest one without records may be removed and made again. Otherwise a torn end hides how many there are.
         let empty = segments.pop_if(|newest| newest.end == 0);
         let limit = empty.map_or(u64::MAX, |empty| empty.first);
-        let mut next = 0;
-        if let Some(segment) = segments.last_mut() {
+        let mut next = if limit < u64::MAX { limit } else { 0 };
+        if let Some(segment) = segments.last_mut().filter(|_| limit == u64::MAX) {
             // The next opening cuts what is after the last record, and something else is written there.
             let find =
                 |segment: Segment| valid_end(&*self.medium.open(&segment.name(), false)?, segment, true);
             let found = find(*segment).map_err(failed)?;
             (next, segment.end) = found.unwrap_or((segment.first, segment.end));
-        }
-        if limit < u64::MAX {
-            next = limit;
         }
         let is_new = *segments != *self.frontier.segments;
         self.frontier = Frontier { segments: segments.into(), next, limit };

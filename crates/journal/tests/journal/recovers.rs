@@ -49,7 +49,9 @@ pub(crate) fn recovers(input: &[u8]) {
     assert!(before.len() - opened.len().min(before.len()) <= usize::try_from(recovery.uncommitted).unwrap());
     // A line that comes too late is a record only if the one before it with a larger number is none.
     if model.is_in_order || recovery.uncommitted == 0 {
-        assert!(opened.iter().all(|record| before.iter().any(|other| is_same(record, other))));
+        let numbers = |records: &[Record]| records.iter().map(Record::number).collect::<Vec<_>>();
+        let is_there = |record: &Record| before.iter().any(|other| is_same(record, other));
+        assert!(opened.iter().all(is_there), "{:?} and {:?}", numbers(&before), numbers(&opened));
         nothing_changes_again(&medium, &opened, next);
     } else {
         settle(&medium);
