@@ -221,7 +221,7 @@ async fn what_is_no_run_is_refused() {
     }
     let refused = |name: &str| Replay::<App, _>::open(directory.path(), name, SerdeFormat).unwrap_err();
     assert!(matches!(refused("none"), ReplayError::Run(RunError::Journal(_))));
-    drop(open(directory.path()).await);
+    open(directory.path()).await.close().await.unwrap();
     assert!(matches!(refused("app"), ReplayError::Empty { .. }));
 
     let foreign = Journal::in_memory(common::config()).unwrap();
