@@ -230,8 +230,8 @@ impl Writer {
         let failed = |writer: &Self, error| (writer.backlog_records, Arc::new(error));
         let is_there = self.active.is_some();
         self.look().map_err(|error| failed(self, error))?;
-        if is_there && self.active.is_none() {
-            // The numbers of what somebody has removed are not used again.
+        if is_there && self.active.is_none() && self.backlog.is_empty() {
+            // The numbers of what somebody has removed are not used again. What waits begins a segment of its own.
             self.begin_segment(now, &[]).map_err(|error| failed(self, error))?;
         }
         self.cut().map_err(|error| failed(self, error))?;

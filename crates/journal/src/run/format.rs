@@ -81,10 +81,10 @@ impl RunClock {
     /// Nanoseconds since the start; less than 0 before it.
     #[must_use]
     pub fn nanos(&self, at: Instant) -> i64 {
-        let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        let signed = |duration| i64::try_from(nanos(duration)).unwrap_or(i64::MAX);
         match at.checked_duration_since(self.start) {
-            Some(after) => nanos(after),
-            None => -nanos(self.start.duration_since(at)),
+            Some(after) => signed(after),
+            None => -signed(self.start.duration_since(at)),
         }
     }
 
@@ -96,4 +96,9 @@ impl RunClock {
             if nanos < 0 { self.start.checked_sub(duration) } else { self.start.checked_add(duration) };
         moved.unwrap_or(self.start)
     }
+}
+
+/// A duration as it is written: whole nanoseconds.
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -10,7 +10,7 @@ use watchkeeper::per_source::{PerSourceSnapshot, SourceEvent};
 use watchkeeper::source::{ProbeFailure, SourceFacts};
 use watchkeeper::{DynError, PerSource};
 
-use super::format::{RunClock, RunFormat};
+use super::format::{RunClock, RunFormat, nanos};
 use super::record::RunCause;
 
 /// The format of a [`PerSource`] whose values have serde's traits. Waits on sources have the verdicts of the run: all that
@@ -68,10 +68,6 @@ enum EventText {
     Recovered { source: Arc<str>, failures: u64, asked_at: i64 },
     Replaced { source: Arc<str>, last: Option<Value>, asked_at: i64 },
     Vanished { source: Arc<str>, last: Option<Value>, asked_at: i64 },
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn write_failure(failure: &ProbeFailure, clock: &RunClock) -> FailureText {

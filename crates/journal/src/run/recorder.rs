@@ -3,7 +3,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use watchkeeper::{
     ObservationSnapshot, Observer,
 };
 
-use super::format::{RunClock, RunFormat};
+use super::format::{RunClock, RunFormat, nanos};
 use super::record::{Failure, Kind, Lost, RunRecord, Settings, Success, Text, Time};
 use super::{RunError, RunJournal};
 use crate::entry::Entry;
@@ -169,10 +169,6 @@ fn settings(config: &ObservationConfig) -> Settings {
         stale_after_ns: config.stale_after.map(nanos),
         history_limit: config.history_limit,
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// An outstanding answer, or the number of publications that are not recorded.

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::sync::Arc;
 
+use watchkeeper_journal::medium::Medium;
 use watchkeeper_journal::{
     AppendError, CloseError, Durability, Entry, GapCause, Journal, JournalConfig, JournalError,
     JournalProblemKind, ReadFrom,
@@ -408,4 +409,18 @@ async fn a_problem_that_stays_is_shown_again_after_one_that_passes() {
     assert_eq!(problem(&journal), Some(JournalProblemKind::Write));
     append_all(&journal, 12..13).await;
     assert_eq!(problem(&journal), Some(JournalProblemKind::Retention));
+}
+
+#[tokio::test]
+async fn a_removal_at_the_close_does_not_cost_what_waits_in_memory() {
+    let (disk, journal) = three(level(Durability::Buffered)).await;
+    disk.fail(Operation::Append, 2);
+    append_all(&journal, 3..5).await;
+    assert_eq!(journal.health().in_memory, 2);
+    let file = disk.segments().remove(0);
+    disk.remove(&file).unwrap();
+    journal.close().await.unwrap();
+    let journal = open_on(&disk, config()).await;
+    let found: Vec<u64> = read(&journal, ReadFrom::Number(0)).await.into_iter().flatten().collect();
+    assert_eq!((found, journal.cursor().seq()), (vec![3, 4], 5));
 }
