@@ -240,7 +240,7 @@ impl CheckReport {
 /// Reads every record of the journal in a directory, and reports what is damaged or missing.
 ///
 /// It only reads, and works while another process writes the journal: what is appended meanwhile may be left out, and a
-/// segment that retention removes meanwhile is left out. It reads about 1 MiB at once, and blocks.
+/// segment that retention removes meanwhile is left out. It reads about 256 KiB at once, and blocks.
 ///
 /// # Errors
 ///

@@ -91,7 +91,7 @@ impl Journal {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it ends within one piece of 1 MiB, and the directory is free again.
+    /// Dropped, it ends within a few MiB, and the directory is free again.
     pub async fn open(directory: impl Into<PathBuf>, config: JournalConfig) -> Result<Self, JournalError> {
         Self::open_on(Arc::new(Directory::new(directory)), config).await
     }
@@ -343,7 +343,7 @@ impl Journal {
         self.shared.health.borrow().clone()
     }
 
-    /// The health and its changes. The sender is dropped when the journal has ended.
+    /// The health and its changes. The sender is dropped when the journal has ended, and its last segment was verified.
     #[must_use]
     pub fn watch_health(&self) -> watch::Receiver<JournalHealth> {
         self.shared.health.clone()

@@ -12,7 +12,7 @@ use crate::line::Batch;
 
 /// One record.
 ///
-/// It keeps the piece of the segment alive that it was read with: about 1 MiB. To keep a record for long, keep its
+/// It keeps the piece of the segment alive that it was read with: about 256 KiB. To keep a record for long, keep its
 /// [`body`](Self::body).
 #[derive(Clone)]
 pub struct Record {

@@ -140,7 +140,7 @@ impl Thread {
         level != Durability::Memory || self.is_memory
     }
 
-    /// Has a complete segment read again, by a thread that ends with this one.
+    /// Has a complete segment read again, by a thread that ends after this one.
     fn verify(&mut self, segment: Segment, from: u64) {
         if self.is_memory {
             return;

@@ -11,6 +11,7 @@ use watchkeeper::report::error_chain;
 use watchkeeper::subscription::Cursor;
 use watchkeeper_pipeline::{Item, Upstream};
 
+use crate::error::ReadError;
 use crate::journal::Journal;
 use crate::reader::{JournalReader, ReadFrom};
 use crate::record::{ReadItem, Record};
@@ -30,13 +31,14 @@ impl Journal {
         let journal = self.clone();
         Upstream::log(name, move |cursor| {
             let reader = journal.reader(cursor.map_or(ReadFrom::Oldest, ReadFrom::Cursor))?;
-            Ok(Items { reader, retry: None })
+            Ok(Items { journal: journal.clone(), reader, retry: None })
         })
     }
 }
 
 /// A reader's items with their positions.
 struct Items {
+    journal: Journal,
     reader: JournalReader,
     retry: Option<Pin<Box<Sleep>>>,
 }
@@ -56,6 +58,13 @@ impl Stream for Items {
                 Some(Ok(ReadItem::Gap(gap))) => Item::Lagged { missed: gap.count() },
                 Some(Err(error)) => {
                     tracing::error!(error = error_chain(&error), "the journal cannot be read");
+                    if matches!(error, ReadError::Aborted) {
+                        // That reader has ended, and the journal has not.
+                        let from = ReadFrom::Cursor(self.reader.cursor());
+                        if let Ok(reader) = self.journal.reader(from) {
+                            self.reader = reader;
+                        }
+                    }
                     self.retry = Some(Box::pin(sleep(RETRY)));
                     continue;
                 }

@@ -319,7 +319,7 @@ impl Writer {
         if self.active.is_none() { self.begin_segment(now, lines) } else { Ok(()) }
     }
 
-    /// Leaves a segment that somebody has removed or changed. Nothing of it is cut: it is not as it was left.
+    /// Leaves a segment that somebody has removed or changed. Nothing of it is cut, if it has records: it is not as it was left.
     fn look(&mut self) -> io::Result<()> {
         let Some(active) = &self.active else { return Ok(()) };
         let (size, is_removed) = active.file.size_and_removal()?;

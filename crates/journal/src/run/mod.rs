@@ -184,15 +184,14 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
             let first = source.first_record(first)?.map(|record| RunRecord::read(&record)).transpose()?;
             Ok(first.map(|record| record.before()))
         };
-        // An error means that the executor shuts down.
-        spawn_blocking(find).await.unwrap_or(Ok(None))
+        spawn_blocking(find).await.map_err(|_| ReadError::Aborted)?
     }
 
     /// With its number in the journal.
     async fn last_record(&self) -> Result<Option<(u64, RunRecord)>, RunError> {
         let source = self.journal.scan_source();
-        // An error means that the executor shuts down.
-        let last = spawn_blocking(move || source.last_record()).await.unwrap_or(Ok(None))?;
+        // Not as if nothing were recorded: another run would begin.
+        let last = spawn_blocking(move || source.last_record()).await.map_err(|_| ReadError::Aborted)??;
         last.map(|record| Ok((record.number(), RunRecord::read(&record)?))).transpose()
     }
 

@@ -140,8 +140,8 @@ impl<O: Observer, F: RunFormat<O>> RunJournal<O, F> {
             })?;
             Ok::<_, RunError>((ended, first))
         };
-        // An error means that the executor shuts down.
-        let (ended, first) = spawn_blocking(find).await.unwrap_or(Ok((None, 0)))?;
+        let found = spawn_blocking(find).await.map_err(|_| RunError::Read(ReadError::Aborted))?;
+        let (ended, first) = found?;
         if let Some(published) = ended.filter(|published| cursor.seq() > *published) {
             // It is of batches that were published and not recorded before a crash.
             return Err(future(published).into());

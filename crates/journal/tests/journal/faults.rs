@@ -424,3 +424,31 @@ async fn a_removal_at_the_close_does_not_cost_what_waits_in_memory() {
     let found: Vec<u64> = read(&journal, ReadFrom::Number(0)).await.into_iter().flatten().collect();
     assert_eq!((found, journal.cursor().seq()), (vec![3, 4], 5));
 }
+
+#[tokio::test]
+async fn a_group_is_what_came_during_the_sync_before() {
+    for (durability, expected) in
+        [(Durability::Group, 2), (Durability::Always, 50), (Durability::Buffered, 0)]
+    {
+        let disk = Faulty::default();
+        let journal = open_on(&disk, level(durability)).await;
+        let before = disk.syncs();
+        let mut answers = Vec::new();
+        {
+            let _gate = disk.hold_syncs().await;
+            answers.push(journal.submit_entry(entry(0)).await.unwrap());
+            // The thread is in the sync of the first one.
+            while durability != Durability::Buffered && disk.syncs() == before {
+                std::thread::yield_now();
+            }
+            for n in 1..50 {
+                answers.push(journal.submit_entry(entry(n)).await.unwrap());
+            }
+        }
+        for answer in answers {
+            answer.await.unwrap();
+        }
+        assert_eq!(disk.syncs() - before, expected, "{durability}");
+        journal.close().await.unwrap();
+    }
+}

@@ -24,15 +24,28 @@ struct Faults {
     short: Option<usize>,
     /// The size of the disk.
     capacity: Option<u64>,
+    /// How many syncs of files have begun.
+    syncs: u64,
 }
 
 #[derive(Clone, Default)]
 pub(crate) struct Faulty {
     files: Arc<Memory>,
     faults: Arc<Mutex<Faults>>,
+    /// Held by a test while no sync is to end.
+    gate: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Faulty {
+    /// No sync of a file ends while this is held.
+    pub(crate) async fn hold_syncs(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.gate.lock().await
+    }
+
+    pub(crate) fn syncs(&self) -> u64 {
+        self.faults.lock().unwrap().syncs
+    }
+
     /// Lets the next `times` of these operations fail.
     pub(crate) fn fail(&self, operation: Operation, times: usize) -> &Self {
         self.fail_as(operation, 0, times, None)
@@ -186,6 +199,8 @@ impl MediumFile for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.medium.faults.lock().unwrap().syncs += 1;
+        let _gate = self.medium.gate.blocking_lock();
         self.medium.check(Operation::Sync)
     }
 
