@@ -1,0 +1,3 @@
+//! The loops of the service: each reads what was recorded, or records what it reads.
+
+pub mod cluster;

@@ -1,0 +1,3 @@
+//! The program `observerd`.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! HTTP: connections, who may call, and what is answered.
+
+pub mod problem;
