@@ -1,3 +1,10 @@
 //! The program `observerd`.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    observerd::cli::Cli::parse().run().await
+}

@@ -1,3 +1,11 @@
 //! HTTP: connections, who may call, and what is answered.
 
+pub(crate) mod app;
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod metrics;
+mod params;
 pub mod problem;
+pub(crate) mod read;
+pub(crate) mod record;
+pub(crate) mod routes;

@@ -1,0 +1,35 @@
+//! What every handler works on.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::metrics::Metrics;
+use crate::config::{Auth, LimitsConfig};
+use crate::live::Live;
+use crate::loops::Loops;
+use crate::store::Store;
+
+/// The service as its handlers see it.
+pub(crate) struct App {
+    /// Where operations go.
+    pub store: Store,
+    /// What was recorded, to streams.
+    pub(crate) live: Live,
+    /// The loops.
+    pub loops: Loops,
+    /// What bounds work and memory.
+    pub limits: LimitsConfig,
+    /// Slots of streams.
+    pub(crate) streams: Arc<Semaphore>,
+    /// What `/metrics` shows.
+    pub(crate) metrics: Metrics,
+    /// Who may call.
+    pub(crate) auth: Auth,
+    /// Cancelled when the service stops: it is not ready, and streams end.
+    pub(crate) stop: CancellationToken,
+    /// When the service was started.
+    pub(crate) started: Instant,
+}

@@ -1,0 +1,143 @@
+//! `GET health`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use watchkeeper::report::one_line;
+use watchkeeper_journal::Durability;
+
+use super::app::App;
+use super::params::Params;
+use crate::config::Auth;
+use crate::loops::health::LoopHealth;
+
+/// What is asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct HealthQuery {
+    /// `ready`, the default: the status is 503 where the service is not ready. `live`: it is 200 as long as there is an answer.
+    #[param(inline)]
+    check: Option<HealthCheck>,
+}
+
+/// What the status code says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum HealthCheck {
+    Live,
+    Ready,
+}
+
+/// The health of the service.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// Always true: there is an answer.
+    live: bool,
+    /// Whether operations are recorded as promised.
+    ready: bool,
+    /// If not, why.
+    reasons: Vec<String>,
+    /// What works, and is worth a look: a loop that is stale or fails, callers without a token.
+    warnings: Vec<String>,
+    /// The version of the service.
+    version: &'static str,
+    /// For how long it runs.
+    uptime_seconds: u64,
+    /// `token` or `loopback-open`.
+    auth: &'static str,
+    /// Where operations go.
+    storage: StorageHealth,
+    /// The loops, each with its freshness.
+    loops: Vec<LoopHealth>,
+}
+
+/// Where operations go.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StorageHealth {
+    /// What an answer promises: `memory`, `buffered`, `group` or `always`.
+    durability: String,
+    /// What is wrong now.
+    problem: Option<String>,
+    /// How many problems there were since the start.
+    problems: u64,
+    /// Operations that wait in memory for the disk.
+    in_memory: u64,
+    /// The sequence of the next operation.
+    next_sequence: u64,
+    /// Whether the start had to mend something, or found something missing: see the log.
+    recovered: bool,
+}
+
+/// Whether the service is live and ready
+///
+/// It needs no token.
+#[utoipa::path(
+    get, path = "/health", tag = "service", params(HealthQuery), security(()),
+    responses((status = 200, body = Health), (status = 503, body = Health, description = "It is not ready")),
+)]
+pub(crate) async fn health(
+    State(app): State<Arc<App>>,
+    Params(query): Params<HealthQuery>,
+) -> (StatusCode, Json<Health>) {
+    let health = app.health();
+    let is_ok = health.ready || query.check == Some(HealthCheck::Live);
+    (if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(health))
+}
+
+impl Health {
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready
+    }
+}
+
+impl App {
+    pub(crate) fn health(&self) -> Health {
+        let (storage, loops) = (self.storage_health(), self.loops.health());
+        let mut reasons: Vec<String> =
+            storage.problem.iter().map(|problem| format!("storage: {problem}")).collect();
+        if self.stop.is_cancelled() {
+            reasons.push("the service is stopping".to_owned());
+        }
+        let mut warnings: Vec<_> = loops.iter().filter_map(LoopHealth::warning).collect();
+        if self.auth == Auth::LoopbackOpen {
+            warnings.push(
+                "each process of this machine may call without a token (auth = \"loopback-open\")".to_owned(),
+            );
+        }
+        if self.store.journal().durability() == Durability::Memory {
+            warnings.push("operations are in memory alone: set persist_path, or give --data-dir".to_owned());
+        }
+        Health {
+            live: true,
+            ready: reasons.is_empty(),
+            reasons,
+            warnings,
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            auth: match self.auth {
+                Auth::Token => "token",
+                Auth::LoopbackOpen => "loopback-open",
+            },
+            storage,
+            loops,
+        }
+    }
+
+    fn storage_health(&self) -> StorageHealth {
+        let journal = self.store.journal();
+        let health = journal.health();
+        StorageHealth {
+            durability: journal.durability().to_string(),
+            problem: health.problem.map(|problem| one_line(&problem.to_string(), 300)),
+            problems: health.problems,
+            in_memory: health.in_memory,
+            next_sequence: journal.cursor().seq(),
+            recovered: !journal.recovery().is_clean(),
+        }
+    }
+}

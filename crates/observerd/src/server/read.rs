@@ -1,0 +1,79 @@
+//! `GET stats`, `GET events`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
+use watchkeeper_journal::ReadFrom;
+
+use super::app::App;
+use super::events::filter::{EventsQuery, Filter};
+use super::events::page::{EventsPage, page};
+use super::events::stream::EventStream;
+use super::events::{begin, invalid_query, reader};
+use super::params::Params;
+use super::problem::Problem;
+use crate::ring::Stats;
+
+/// Statistics over the newest 2,000 operations
+#[utoipa::path(get, path = "/stats", tag = "operations", responses((status = 200, body = Stats)))]
+pub(crate) async fn stats(State(app): State<Arc<App>>) -> Json<Stats> {
+    Json(app.store.stats())
+}
+
+/// Recorded operations, as a page or as a stream
+///
+/// A page has the operations from a position on, oldest first, and says where the next one begins. With `Accept: text/event-stream` the answer
+/// is a stream that goes on: events `operation` and `gap`, whose data is as in a page, and whose id is the position after it; after
+/// 15 s without an event there is a comment. `Last-Event-ID` continues it without a loss, and goes before `from`.
+#[utoipa::path(
+    get, path = "/events", tag = "operations",
+    params(EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event of a stream")),
+    responses((status = 200, description = "A page, or a stream", content(
+        (EventsPage = "application/json"), (String = "text/event-stream"),
+    ))),
+)]
+pub(crate) async fn events(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Params(query): Params<EventsQuery>,
+) -> Result<Response, Problem> {
+    let filter = Filter::of(&query)?;
+    let limit = query.limit.unwrap_or(100);
+    if !(1..=1_000).contains(&limit) {
+        return Err(invalid_query("`limit` must be 1 to 1000"));
+    }
+    let is_stream = headers.get_all(header::ACCEPT).iter().any(|accept| {
+        accept.to_str().is_ok_and(|accept| accept.to_ascii_lowercase().contains("text/event-stream"))
+    });
+    let journal = app.store.journal();
+    if !is_stream {
+        let from = begin(&query, None, ReadFrom::Oldest)?;
+        let page = page(journal, reader(journal, from)?, &filter, limit).await;
+        return page.map(|page| Json(page).into_response()).map_err(|error| {
+            tracing::error!(%error, "a page cannot be read");
+            let detail = "the journal cannot be read: see the service's log";
+            Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "storage-unreadable",
+                "Storage is unreadable",
+                detail,
+            )
+        });
+    }
+    let last_event_id = match headers.get("last-event-id") {
+        None => None,
+        Some(id) => Some(id.to_str().map_err(|_| invalid_query("`Last-Event-ID` is no text"))?),
+    };
+    let reader = reader(journal, begin(&query, last_event_id, ReadFrom::End)?)?;
+    let Ok(slot) = Arc::clone(&app.streams).try_acquire_owned() else {
+        let detail = format!("there are {} streams: close some, or read pages", app.limits.streams);
+        let problem =
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-streams", "Too many streams", detail);
+        return Err(problem.retry_after(5));
+    };
+    let stop = app.stop.clone();
+    Ok(EventStream::new(journal, &app.live, reader, filter, stop, slot).into_response())
+}

@@ -1,0 +1,280 @@
+//! `POST event` and `POST events`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use utoipa::ToSchema;
+use watchkeeper_journal::{AppendError, Entry, EntryError};
+
+use super::app::App;
+use super::problem::Problem;
+use crate::keys::KeyError;
+use crate::operation::{Operation, OperationError};
+use crate::store::{Key, RecordError, Recorded};
+
+/// The most bytes of an operation.
+pub(crate) const MAX_EVENT: usize = 1024 * 1024;
+
+/// The most bytes of a batch.
+pub(crate) const MAX_EVENTS: usize = 4 * 1024 * 1024;
+
+/// The header with the key of a request that may be sent again.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The answer to operations that were recorded.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RecordedAnswer {
+    /// The sequence of the operation; of a batch, of its first one. `null` if a full or broken disk could not take it with `buffered`: it
+    /// is in memory alone.
+    sequence: Option<u64>,
+    /// How many operations were recorded.
+    count: u64,
+    /// The position after them, for `from` and `Last-Event-ID`.
+    cursor: Option<String>,
+    /// What is promised: `memory`, `buffered`, `group` or `always`.
+    durability: String,
+    /// Whether this is the answer to an earlier request with the same idempotency key, and nothing was recorded now.
+    repeated: bool,
+}
+
+impl From<Recorded> for RecordedAnswer {
+    fn from(recorded: Recorded) -> Self {
+        Self {
+            sequence: recorded.sequence,
+            count: recorded.count,
+            cursor: recorded.cursor.map(|cursor| cursor.to_string()),
+            durability: recorded.durability.to_string(),
+            repeated: recorded.is_repeated,
+        }
+    }
+}
+
+/// An operation as it is sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EventBody {
+    /// What was called. Not empty, nor of white space alone.
+    #[schema(min_length = 1, max_length = 1_024, pattern = r"\S")]
+    pub endpoint: String,
+    /// When it happened. Default: the time of receipt. An offset becomes UTC.
+    #[schema(format = DateTime, nullable)]
+    pub timestamp: Option<String>,
+    /// Who reports it. Known are `mcp`, `scenario`, `langfuse` and `overseer_correction`; others are allowed. Default: `mcp`.
+    #[schema(max_length = 256, nullable)]
+    pub source: Option<String>,
+    /// Whether it succeeded. Default: false.
+    #[schema(nullable)]
+    pub success: Option<bool>,
+    /// How long it took, in milliseconds.
+    #[schema(minimum = 0, nullable)]
+    pub duration_ms: Option<f64>,
+    /// What went in, in short.
+    #[schema(nullable)]
+    pub input_summary: Option<String>,
+    /// What came out, in short.
+    #[schema(nullable)]
+    pub output_summary: Option<String>,
+    /// The error's message.
+    #[schema(nullable)]
+    pub error: Option<String>,
+    /// Who did it.
+    #[schema(max_length = 256, nullable)]
+    pub staffer_id: Option<String>,
+    /// What kind of event it is.
+    #[schema(max_length = 256, nullable)]
+    pub event_kind: Option<String>,
+    /// The role of who did it.
+    #[schema(max_length = 256, nullable)]
+    pub role: Option<String>,
+}
+
+/// Records one operation
+///
+/// It is validated, persisted, then applied to the statistics. Fields that are not listed are kept as they came, but names that begin
+/// with `_wk_` are refused. A request that is sent again without `Idempotency-Key` is recorded again.
+#[utoipa::path(
+    post, path = "/event", tag = "operations", request_body = EventBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 200 visible characters of ASCII", min_length = 1, max_length = 200, pattern = "^[!-~]+$")),
+    responses((status = 200, body = RecordedAnswer, description = "It is recorded as `durability` says")),
+)]
+pub(crate) async fn event(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<RecordedAnswer>, Problem> {
+    let (body, permit) = read(&app, &headers, body, MAX_EVENT).await?;
+    let key = key(&headers, &body)?;
+    let text = text(&body)?;
+    let (operation, entry) =
+        Operation::read(text, Timestamp::now()).map_err(|error| invalid(&error, None))?;
+    app.metrics.received(&operation);
+    answer(&app, 1, app.store.record(operation, entry, key, permit)).await
+}
+
+/// Records operations, all or none
+///
+/// The body is a JSON array, or one operation a line. Each is checked as by `POST event`.
+#[utoipa::path(
+    post, path = "/events", tag = "operations", request_body = Vec<EventBody>,
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 200 visible characters of ASCII", min_length = 1, max_length = 200, pattern = "^[!-~]+$")),
+    responses((status = 200, body = RecordedAnswer, description = "They are recorded as `durability` says")),
+)]
+pub(crate) async fn events(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<RecordedAnswer>, Problem> {
+    let (body, permit) = read(&app, &headers, body, MAX_EVENTS).await?;
+    let key = key(&headers, &body)?;
+    let operations = batch(text(&body)?)?;
+    for (operation, _) in &operations {
+        app.metrics.received(operation);
+    }
+    answer(&app, operations.len(), app.store.record_batch(operations, key, permit)).await
+}
+
+async fn read(
+    _app: &App,
+    _headers: &HeaderMap,
+    body: Body,
+    most: usize,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem> {
+    let body = axum::body::to_bytes(body, most).await.map_err(|_| {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Body too large", "the body is too large")
+    })?;
+    Ok((body, None))
+}
+
+fn text(body: &[u8]) -> Result<&str, Problem> {
+    std::str::from_utf8(body).map_err(|error| {
+        let detail = format!("the body is no UTF-8 from byte {} on: send JSON as UTF-8", error.valid_up_to());
+        Problem::new(StatusCode::BAD_REQUEST, "invalid-json", "Invalid JSON", detail)
+    })
+}
+
+fn key(headers: &HeaderMap, body: &[u8]) -> Result<Option<Key>, Problem> {
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
+    match (keys.next(), keys.next()) {
+        (None, _) => Ok(None),
+        (Some(key), None) => {
+            Key::new(key.to_str().unwrap_or_default(), body).map(Some).map_err(|error| key_problem(&error))
+        }
+        (Some(_), Some(_)) => Err(key_problem(&KeyError::Invalid)),
+    }
+}
+
+/// The operations of an array, or of lines.
+fn batch(text: &str) -> Result<Vec<(Operation, Entry)>, Problem> {
+    let now = Timestamp::now();
+    let read = |(index, text): (usize, &str)| {
+        Operation::read(text, now).map_err(|error| invalid(&error, Some(index)))
+    };
+    let operations: Vec<_> = if text.trim_start().starts_with('[') {
+        let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            let detail = format!("no JSON at line {line}, column {column}: send an array of operations");
+            Problem::new(StatusCode::BAD_REQUEST, "invalid-json", "Invalid JSON", detail)
+        })?;
+        items.iter().map(|item| item.get()).enumerate().map(read).collect::<Result<_, _>>()?
+    } else {
+        let lines = text.split('\n').map(str::trim).filter(|line| !line.is_empty());
+        lines.enumerate().map(read).collect::<Result<_, _>>()?
+    };
+    if operations.is_empty() {
+        let detail = "the batch is empty: send at least one operation";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "empty-batch", "Empty batch", detail));
+    }
+    Ok(operations)
+}
+
+fn invalid(error: &OperationError, index: Option<usize>) -> Problem {
+    let detail = match index {
+        Some(index) => format!("operation {index}: {error}; nothing of the batch was recorded"),
+        None => error.to_string(),
+    };
+    let base = index.map(|index| format!("/{index}")).unwrap_or_default();
+    let problem = match error {
+        OperationError::NotJson { .. } => {
+            Problem::new(StatusCode::BAD_REQUEST, "invalid-json", "Invalid JSON", detail)
+        }
+        OperationError::Entry(EntryError::TooLong { .. }) => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Operation too large", detail)
+        }
+        _ => Problem::new(StatusCode::BAD_REQUEST, "invalid-operation", "Invalid operation", detail),
+    };
+    match error.name() {
+        Some(name) => problem.at(format!("{base}/{name}")),
+        None => problem,
+    }
+}
+
+async fn answer(
+    app: &App,
+    count: usize,
+    recording: impl Future<Output = Result<Recorded, RecordError>>,
+) -> Result<Json<RecordedAnswer>, Problem> {
+    let Ok(recorded) = timeout(app.limits.append, recording).await else {
+        app.metrics.refused("timed_out", count);
+        let detail = "the disk did not answer in time: what was sent may be recorded or not; send it again with its idempotency key";
+        let problem =
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "storage-slow", "Storage is slow", detail);
+        return Err(problem.retry_after(5));
+    };
+    recorded.map(|recorded| Json(recorded.into())).map_err(|error| match error {
+        RecordError::Key(error) => key_problem(&error),
+        RecordError::Append(error) => {
+            let (reason, problem) = append_problem(&error);
+            app.metrics.refused(reason, count);
+            problem
+        }
+    })
+}
+
+fn key_problem(error: &KeyError) -> Problem {
+    let problem = |status, slug| Problem::new(status, slug, "Idempotency key", error.to_string());
+    match error {
+        KeyError::Invalid => problem(StatusCode::BAD_REQUEST, "invalid-key"),
+        KeyError::Reused => problem(StatusCode::UNPROCESSABLE_ENTITY, "key-reused"),
+        KeyError::InProgress => problem(StatusCode::CONFLICT, "key-in-progress").retry_after(1),
+    }
+}
+
+fn append_problem(error: &AppendError) -> (&'static str, Problem) {
+    let detail = error.to_string();
+    match error {
+        AppendError::Full { .. } => (
+            "full",
+            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "storage-full", "Storage is full", detail),
+        ),
+        AppendError::BatchTooLarge { .. } => {
+            ("too_large", Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Batch too large", detail))
+        }
+        AppendError::Closed => {
+            let detail = "the service is stopping: send it again to the one that comes after";
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "Stopping", detail);
+            ("closed", problem.retry_after(1))
+        }
+        AppendError::Sync { .. } => {
+            let problem = Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "storage-unconfirmed",
+                "Storage did not confirm",
+                detail,
+            );
+            ("sync", problem.retry_after(5))
+        }
+        _ => {
+            let problem =
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "storage-failed", "Storage has failed", detail);
+            ("write", problem.retry_after(5))
+        }
+    }
+}

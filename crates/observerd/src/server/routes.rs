@@ -1,0 +1,95 @@
+//! The routes, and their description in `OpenAPI`.
+
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::time::Instant;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::app::App;
+use super::{health, metrics, read, record};
+
+/// The two prefixes of each route.
+pub(crate) const PREFIXES: [&str; 2] = ["/v1/observer", "/observer"];
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "observerd",
+        description = "A witness: it records the operations of programs, and what it learns of them. Each route is under `/observer` too. \
+            Every refusal is a problem document (RFC 9457).",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    tags(
+        (name = "operations", description = "What programs did"),
+        (name = "analysis", description = "What the service learns of it"),
+        (name = "service", description = "The service itself"),
+    ),
+    components(schemas(super::problem::Problem, super::events::page::EventsItem, super::events::page::EventsGap)),
+    security(("token" = [])),
+)]
+struct Description;
+
+/// The routes that need a token, those that need none, and the description of both.
+pub(crate) struct Routes {
+    pub(crate) guarded: Router,
+    pub(crate) open: Router,
+}
+
+pub(crate) fn routes(app: &Arc<App>) -> Routes {
+    let guarded = OpenApiRouter::<Arc<App>>::with_openapi(Description::openapi())
+        .routes(routes!(record::event))
+        .routes(routes!(record::events, read::events))
+        .routes(routes!(read::stats));
+    let open = OpenApiRouter::<Arc<App>>::new().routes(routes!(health::health));
+    let (guarded, described) = guarded.split_for_parts();
+    let (open, more) = open.split_for_parts();
+    let document = Arc::new(describe(described, more));
+    let open = open.route(
+        "/openapi.json",
+        get(move || {
+            let document = Arc::clone(&document);
+            async move { Json(document) }
+        }),
+    );
+    let under_prefixes = |router: &Router<Arc<App>>| {
+        let nested = PREFIXES.iter().fold(Router::new(), |all, prefix| all.nest(prefix, router.clone()));
+        nested.with_state(Arc::clone(app))
+    };
+    let counted = |router: Router| router.layer(from_fn_with_state(Arc::clone(app), count));
+    let metrics = Router::new().route("/metrics", get(metrics::metrics)).with_state(Arc::clone(app));
+    Routes { guarded: counted(under_prefixes(&guarded).merge(metrics)), open: counted(under_prefixes(&open)) }
+}
+
+/// Merges the descriptions, and adds what holds for each route.
+fn describe(described: utoipa::openapi::OpenApi, more: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let mut both = described;
+    both.merge(more);
+    let mut all = utoipa::openapi::OpenApi::new(both.info.clone(), utoipa::openapi::Paths::new());
+    std::mem::swap(&mut all.components, &mut both.components);
+    std::mem::swap(&mut all.tags, &mut both.tags);
+    std::mem::swap(&mut all.security, &mut both.security);
+    let mut all = all.nest(PREFIXES[0], both);
+    let components = all.components.get_or_insert_default();
+    let token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    components.add_security_scheme("token", token);
+    all
+}
+
+/// Counts each answer by its route.
+async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    // A path that is no route's is no label.
+    let route = matched.as_ref().map_or("none", MatchedPath::as_str);
+    let (method, begun) = (request.method().clone(), Instant::now());
+    let response = next.run(request).await;
+    app.metrics.answered(route, &method, response.status(), begun.elapsed());
+    response
+}
