@@ -36,12 +36,21 @@ impl Service {
     ///
     /// [`ServiceError`]; nothing is left running.
     pub async fn start(config: ObserverdConfig) -> Result<Self, ServiceError> {
+        let store = Store::open(store_config(&config)).await?;
+        Self::with_store(config, store).await
+    }
+
+    /// The same over a store that is open.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn with_store(config: ObserverdConfig, store: Store) -> Result<Self, ServiceError> {
         let listener = TcpListener::bind(config.bind)
             .await
             .map_err(|source| ServiceError::Bind { address: config.bind, source })?;
         let address =
             listener.local_addr().map_err(|source| ServiceError::Bind { address: config.bind, source })?;
-        let store = Store::open(store_config(&config)).await?;
         let app = Arc::new(App {
             live: Live::follow(store.journal()),
             store,

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use watchkeeper::report::one_line;
 use watchkeeper_journal::Durability;
 
@@ -16,12 +16,10 @@ use crate::config::Auth;
 use crate::loops::health::LoopHealth;
 
 /// What is asked for.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
 pub(crate) struct HealthQuery {
     /// `ready`, the default: the status is 503 where the service is not ready. `live`: it is 200 as long as there is an answer.
-    #[param(inline)]
     check: Option<HealthCheck>,
 }
 
@@ -77,7 +75,8 @@ pub(crate) struct StorageHealth {
 ///
 /// It needs no token.
 #[utoipa::path(
-    get, path = "/health", tag = "service", params(HealthQuery), security(()),
+    get, path = "/health", tag = "service", params(("check" = Option<HealthCheck>, Query, description = "`ready`, the default: 503 where the service is not ready; `live`: 200 as long as there is an answer")),
+    security(()),
     responses((status = 200, body = Health), (status = 503, body = Health, description = "It is not ready")),
 )]
 pub(crate) async fn health(

@@ -1,0 +1,70 @@
+//! A disk that is full.
+
+use std::sync::Arc;
+
+use observerd::service::Service;
+use observerd::store::Store;
+use watchkeeper_journal::{Durability, Journal, JournalConfig};
+
+use crate::support::faulty::Faulty;
+use crate::support::*;
+
+async fn service(disk: &Faulty, durability: Durability) -> (Service, Client) {
+    let config = JournalConfig { durability, reserve: 4_096, ..JournalConfig::default() };
+    let journal = Journal::open_on(Arc::new(disk.clone()), config).await.unwrap();
+    let store = Store::of(journal, 1_000).await.unwrap();
+    let service = Service::with_store(super::support::config(None), store).await.unwrap();
+    let client = Client::new(service.address());
+    (service, client)
+}
+
+const OPERATION: &str = r#"{"endpoint":"/put","success":true}"#;
+
+#[tokio::test]
+async fn with_group_it_is_507_and_the_ring_is_unchanged() {
+    let disk = Faulty::default();
+    let (service, client) = service(&disk, Durability::Group).await;
+    assert_eq!(client.post("event", OPERATION).await.status, 200);
+    disk.set_capacity(0);
+    let keyed = client.with("idempotency-key", "k");
+    let answer = keyed.post("event", OPERATION).await;
+    assert_eq!(answer.problem(), (507, "storage-full".to_owned()));
+    assert_eq!(client.get("stats").await.json()["total"], 1);
+    let health = client.get("health").await;
+    assert_eq!((health.status.as_u16(), health.json()["ready"].as_bool()), (503, Some(false)));
+    assert!(health.json()["reasons"][0].as_str().unwrap().contains("the disk is full"), "{health:?}");
+    assert_eq!(client.get("health?check=live").await.status, 200);
+    // Reading goes on, and the key is free again.
+    assert_eq!(client.get("events").await.json()["events"].as_array().unwrap().len(), 1);
+    disk.heal();
+    let answer = keyed.post("event", OPERATION).await.json();
+    assert_eq!((answer["repeated"].as_bool(), answer["durability"].as_str()), (Some(false), Some("group")));
+    assert_eq!(client.get("health").await.status, 200);
+    assert_eq!(client.get("stats").await.json()["total"], 2);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn with_buffered_it_is_200_the_ring_takes_it_and_the_health_is_red() {
+    let disk = Faulty::default();
+    let (service, client) = service(&disk, Durability::Buffered).await;
+    disk.set_capacity(0);
+    // Up to 16 MiB wait for the disk, and have a sequence; what comes later has none.
+    let large = format!(r#"{{"endpoint":"/put","fill":"{}"}}"#, "x".repeat(1_000_000));
+    let mut without = 0;
+    for _ in 0..20 {
+        let answer = client.post("event", large.clone()).await;
+        assert_eq!(answer.status, 200);
+        let answer = answer.json();
+        assert_eq!(answer["durability"], "memory");
+        without += usize::from(answer["sequence"].is_null());
+    }
+    assert!((1..20).contains(&without), "{without}");
+    assert_eq!(client.get("stats").await.json()["total"], 20);
+    let health = client.get("health").await;
+    assert_eq!((health.status.as_u16(), health.json()["ready"].as_bool()), (503, Some(false)));
+    disk.heal();
+    assert_eq!(client.post("event", OPERATION).await.json()["durability"], "buffered");
+    assert_eq!(client.get("health").await.status, 200);
+    service.stop().await.unwrap();
+}

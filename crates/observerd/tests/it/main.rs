@@ -1,0 +1,12 @@
+//! The service by its public interface: over HTTP, and as a program.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+mod events;
+mod full_disk;
+mod recording;
+mod smoke;
+mod store;
+mod streams;

@@ -1,0 +1,129 @@
+//! `POST event` and `POST events`.
+
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+#[tokio::test]
+async fn an_operation_has_sequence_and_durability() {
+    let (service, client) = in_memory().await;
+    for prefix in ["/v1/observer", "/observer"] {
+        let answer = client.post(&format!("{prefix}/event"), r#"{"endpoint":"/put","success":true}"#).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["durability"], "memory");
+    }
+    assert_eq!(client.get("stats").await.json()["total"], 2);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_and_nothing_is_stored() {
+    let (service, client) = in_memory().await;
+    for (body, status, kind, pointer) in [
+        (&b""[..], 400, "invalid-json", None),
+        (b"{", 400, "invalid-json", None),
+        (b"\xff\xfe", 400, "invalid-json", None),
+        (b"{\"endpoint\":\"a\xff\"}", 400, "invalid-json", None),
+        (b"[]", 400, "invalid-operation", None),
+        (b"{}", 400, "invalid-operation", Some("/endpoint")),
+        (br#"{"endpoint":""}"#, 400, "invalid-operation", Some("/endpoint")),
+        (br#"{"endpoint":"a","success":"true"}"#, 400, "invalid-operation", Some("/success")),
+        (br#"{"endpoint":"a","timestamp":"now"}"#, 400, "invalid-operation", Some("/timestamp")),
+        (br#"{"endpoint":"a","_wk_n":1}"#, 400, "invalid-operation", None),
+    ] {
+        let answer = client.post("event", body.to_vec()).await;
+        assert_eq!(answer.problem(), (status, kind.to_owned()), "{answer:?}");
+        assert_eq!(answer.json().get("pointer").and_then(Value::as_str), pointer, "{answer:?}");
+    }
+    assert_eq!(client.get("stats").await.json()["total"], 0);
+    assert_eq!(client.get("events").await.json()["events"], json!([]));
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_is_recorded_as_a_whole_or_not_at_all() {
+    let (service, client) = in_memory().await;
+    let array = client.post("events", r#" [{"endpoint":"a"},{"endpoint":"b","success":true}]"#).await.json();
+    assert_eq!((array["sequence"].as_u64(), array["count"].as_u64()), (Some(0), Some(2)));
+    let lines = client.post("events", "{\"endpoint\":\"a\"}\r\n\n{\"endpoint\":\"b\"}\n").await.json();
+    assert_eq!((lines["sequence"].as_u64(), lines["count"].as_u64()), (Some(2), Some(2)));
+    for (body, kind, pointer) in [
+        ("[]", "empty-batch", None),
+        ("\n \n", "empty-batch", None),
+        (r#"[{"endpoint":"a"},"#, "invalid-json", None),
+        (r#"[{"endpoint":"a"},{"endpoint":""}]"#, "invalid-operation", Some("/1/endpoint")),
+        ("{\"endpoint\":\"a\"}\n{\"endpoint\":\"b\",\"role\":3}\n", "invalid-operation", Some("/1/role")),
+        ("{\"endpoint\":\"a\"}\n{\"endpoint\":\n", "invalid-json", None),
+        ("7", "invalid-operation", None),
+    ] {
+        let answer = client.post("events", body).await;
+        assert_eq!(answer.problem(), (400, kind.to_owned()), "{body}");
+        assert_eq!(answer.json().get("pointer").and_then(Value::as_str), pointer, "{answer:?}");
+    }
+    assert_eq!(client.get("stats").await.json()["total"], 4);
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_with_a_key_is_recorded_once_also_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let (service, client) = start(config(Some(directory.path()))).await;
+    let keyed = client.with("idempotency-key", "k-1");
+    let batch = r#"[{"endpoint":"a"},{"endpoint":"b"}]"#;
+    let first = keyed.post("events", batch).await.json();
+    let second = keyed.post("events", batch).await.json();
+    assert_eq!((first["repeated"].as_bool(), second["repeated"].as_bool()), (Some(false), Some(true)));
+    assert_eq!((&first["sequence"], &first["count"]), (&second["sequence"], &second["count"]));
+    assert_eq!(first["cursor"], second["cursor"]);
+    let other = keyed.post("events", r#"[{"endpoint":"c"}]"#).await;
+    assert_eq!(other.problem(), (422, "key-reused".to_owned()));
+    // Without a key a retry doubles.
+    client.post("event", r#"{"endpoint":"x"}"#).await;
+    client.post("event", r#"{"endpoint":"x"}"#).await;
+    service.stop().await.unwrap();
+
+    let (service, client) = start(config(Some(directory.path()))).await;
+    let third = client.with("idempotency-key", "k-1").post("events", batch).await.json();
+    assert_eq!(third["repeated"], true, "{third}");
+    assert_eq!((&first["sequence"], &first["cursor"]), (&third["sequence"], &third["cursor"]));
+    assert_eq!(client.get("stats").await.json()["total"], 4);
+    for key in ["", "a b", &"k".repeat(201)] {
+        let answer = client.with("idempotency-key", key).post("event", r#"{"endpoint":"x"}"#).await;
+        assert_eq!(answer.problem(), (400, "invalid-key".to_owned()), "{key:?}");
+    }
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_is_forgotten_after_its_window() {
+    let mut config = config(None);
+    config.idempotency_window = 3;
+    let (service, client) = start(config).await;
+    let keyed = client.with("idempotency-key", "k-1");
+    let body = r#"{"endpoint":"a"}"#;
+    assert_eq!(keyed.post("event", body).await.json()["sequence"], 0);
+    for nth in 0..2 {
+        assert_eq!(keyed.post("event", body).await.json()["repeated"], true, "{nth}");
+        client.with("idempotency-key", &format!("other-{nth}")).post("event", body).await;
+    }
+    client.with("idempotency-key", "last").post("event", body).await;
+    let again = keyed.post("event", body).await.json();
+    assert_eq!((again["repeated"].as_bool(), again["sequence"].as_u64()), (Some(false), Some(4)));
+    service.stop().await.unwrap();
+}
+
+/// One request is recorded, by the first of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_many_send_at_once_is_recorded_once() {
+    let (service, client) = in_memory().await;
+    let keyed = client.with("idempotency-key", "k-1");
+    let calls = (0..20).map(|_| keyed.post("event", r#"{"endpoint":"a"}"#));
+    for answer in futures_util::future::join_all(calls).await {
+        match answer.status.as_u16() {
+            200 => assert_eq!(answer.json()["sequence"], 0),
+            _ => assert_eq!(answer.problem(), (409, "key-in-progress".to_owned())),
+        }
+    }
+    assert_eq!(client.get("stats").await.json()["total"], 1);
+    service.stop().await.unwrap();
+}
