@@ -1,6 +1,7 @@
 //! HTTP: connections, who may call, and what is answered.
 
 pub(crate) mod app;
+mod document;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod metrics;

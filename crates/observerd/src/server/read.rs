@@ -33,7 +33,7 @@ pub(crate) async fn stats(State(app): State<Arc<App>>) -> Json<Stats> {
     params(EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event of a stream")),
     responses((status = 200, description = "A page, or a stream", content(
         (EventsPage = "application/json"), (String = "text/event-stream"),
-    ))),
+    )), (status = 410, description = "Unknown cursor", content_type = "application/problem+json", body = Problem)),
 )]
 pub(crate) async fn events(
     State(app): State<Arc<App>>,

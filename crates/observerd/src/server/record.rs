@@ -96,6 +96,11 @@ pub(crate) struct EventBody {
     pub role: Option<String>,
 }
 
+/// A batch of operations.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(min_items = 1, max_items = 100_000)]
+pub(crate) struct EventsBody(Vec<EventBody>);
+
 /// Records one operation
 ///
 /// It is validated, persisted, then applied to the statistics. Fields that are not listed are kept as they came, but names that begin
@@ -123,7 +128,9 @@ pub(crate) async fn event(
 ///
 /// The body is a JSON array, or one operation a line. Each is checked as by `POST event`.
 #[utoipa::path(
-    post, path = "/events", tag = "operations", request_body = Vec<EventBody>,
+    post, path = "/events", tag = "operations", request_body(content(
+        (EventsBody = "application/json"), (String = "application/x-ndjson"),
+    )),
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 200 visible characters of ASCII", min_length = 1, max_length = 200, pattern = "^[!-~]+$")),
     responses((status = 200, body = RecordedAnswer, description = "They are recorded as `durability` says")),
 )]

@@ -9,11 +9,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use tokio::time::Instant;
 use utoipa::OpenApi;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::app::App;
+use super::document::document;
 use super::{health, metrics, read, record};
 
 /// The two prefixes of each route.
@@ -32,7 +32,13 @@ pub(crate) const PREFIXES: [&str; 2] = ["/v1/observer", "/observer"];
         (name = "analysis", description = "What the service learns of it"),
         (name = "service", description = "The service itself"),
     ),
-    components(schemas(super::problem::Problem, super::events::page::EventsItem, super::events::page::EventsGap)),
+    components(schemas(
+        super::problem::Problem,
+        super::events::filter::OutcomeFilter,
+        super::events::page::EventsItem,
+        super::events::page::EventsGap,
+        super::health::HealthCheck,
+    )),
     security(("token" = [])),
 )]
 struct Description;
@@ -51,12 +57,12 @@ pub(crate) fn routes(app: &Arc<App>) -> Routes {
     let open = OpenApiRouter::<Arc<App>>::new().routes(routes!(health::health));
     let (guarded, described) = guarded.split_for_parts();
     let (open, more) = open.split_for_parts();
-    let document = Arc::new(describe(described, more));
+    let described = Arc::new(document(described, more, PREFIXES[0]));
     let open = open.route(
         "/openapi.json",
         get(move || {
-            let document = Arc::clone(&document);
-            async move { Json(document) }
+            let described = Arc::clone(&described);
+            async move { Json(described) }
         }),
     );
     let under_prefixes = |router: &Router<Arc<App>>| {
@@ -66,21 +72,6 @@ pub(crate) fn routes(app: &Arc<App>) -> Routes {
     let counted = |router: Router| router.layer(from_fn_with_state(Arc::clone(app), count));
     let metrics = Router::new().route("/metrics", get(metrics::metrics)).with_state(Arc::clone(app));
     Routes { guarded: counted(under_prefixes(&guarded).merge(metrics)), open: counted(under_prefixes(&open)) }
-}
-
-/// Merges the descriptions, and adds what holds for each route.
-fn describe(described: utoipa::openapi::OpenApi, more: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
-    let mut both = described;
-    both.merge(more);
-    let mut all = utoipa::openapi::OpenApi::new(both.info.clone(), utoipa::openapi::Paths::new());
-    std::mem::swap(&mut all.components, &mut both.components);
-    std::mem::swap(&mut all.tags, &mut both.tags);
-    std::mem::swap(&mut all.security, &mut both.security);
-    let mut all = all.nest(PREFIXES[0], both);
-    let components = all.components.get_or_insert_default();
-    let token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-    components.add_security_scheme("token", token);
-    all
 }
 
 /// Counts each answer by its route.

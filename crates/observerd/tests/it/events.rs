@@ -29,7 +29,7 @@ async fn pages_follow_each_other_without_a_loss() {
     assert_eq!(sequences(&client.get(&format!("events?from={from}")).await.json()), [] as [u64; 0]);
     client.post("event", r#"{"endpoint":"/put"}"#).await;
     assert_eq!(sequences(&client.get(&format!("events?from={from}")).await.json()), [25]);
-    assert_eq!(sequences(&client.get("events?last=2").await.json()), [24, 25]);
+    assert_eq!(sequences(&client.get("events?from=last:2").await.json()), [24, 25]);
     assert_eq!(sequences(&client.get("events?from=end").await.json()), [] as [u64; 0]);
     service.stop().await.unwrap();
 }
@@ -83,8 +83,9 @@ async fn queries_that_are_wrong_are_problems() {
         ("limit=0".to_owned(), 400, "invalid-query"),
         ("limit=1001".to_owned(), 400, "invalid-query"),
         ("limit=-1".to_owned(), 400, "invalid-query"),
-        ("last=0".to_owned(), 400, "invalid-query"),
-        ("last=1&from=end".to_owned(), 400, "invalid-query"),
+        ("from=last:0".to_owned(), 400, "invalid-cursor"),
+        ("from=last:%2B1".to_owned(), 400, "invalid-cursor"),
+        ("from=last:9999999".to_owned(), 400, "invalid-cursor"),
         ("outcome=fine".to_owned(), 400, "invalid-query"),
         ("since=today".to_owned(), 400, "invalid-query"),
         ("form=oldest".to_owned(), 400, "invalid-query"),

@@ -22,27 +22,28 @@ pub(crate) enum OutcomeFilter {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct EventsQuery {
-    /// `oldest`, `end`, or a cursor: where to begin. Default: `oldest` for a page, `end` for a stream.
-    #[param(example = "oldest")]
-    pub from: Option<String>,
-    /// Instead of `from`: begin with the newest operations, at most this many.
-    #[param(minimum = 1, maximum = 1_000_000)]
-    pub last: Option<u64>,
+    /// Where to begin: `oldest`, `end`, a cursor, or `last:N`, which is the newest N operations. Default: `oldest` for a page, `end` for a
+    /// stream.
+    #[param(
+        example = "oldest",
+        pattern = r"^(oldest|end|last:[1-9][0-9]{0,5}|[0-9a-f]{32}\.[0-9]{1,19}\.[0-9]{1,19})$"
+    )]
+    pub(crate) from: Option<String>,
     /// The most operations of a page. Default: 100.
     #[param(minimum = 1, maximum = 1_000)]
-    pub limit: Option<usize>,
+    pub(crate) limit: Option<usize>,
     /// Only operations of this source.
-    pub source: Option<String>,
+    pub(crate) source: Option<String>,
     /// Only operations of this endpoint.
-    pub endpoint: Option<String>,
+    pub(crate) endpoint: Option<String>,
     /// Only operations that ended so.
-    pub outcome: Option<OutcomeFilter>,
+    pub(crate) outcome: Option<OutcomeFilter>,
     /// Only operations whose timestamp is at or after this time of RFC 3339.
     #[param(format = DateTime)]
-    pub since: Option<String>,
+    pub(crate) since: Option<String>,
     /// Only operations whose timestamp is before this time of RFC 3339.
     #[param(format = DateTime)]
-    pub until: Option<String>,
+    pub(crate) until: Option<String>,
 }
 
 /// The same, read.

@@ -14,34 +14,31 @@ pub(crate) fn invalid_query(detail: impl AsRef<str>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "invalid-query", "Invalid query", detail)
 }
 
-/// Where to begin: `Last-Event-ID`, then `from`, then `last`, then the default.
+/// Where to begin: `Last-Event-ID`, then `from`, then the default.
 pub(crate) fn begin(
     query: &EventsQuery,
     last_event_id: Option<&str>,
     default: ReadFrom,
 ) -> Result<ReadFrom, Problem> {
-    if query.from.is_some() && query.last.is_some() {
-        return Err(invalid_query("`from` and `last` both say where to begin: give one of them"));
-    }
-    if query.last.is_some_and(|last| !(1..=1_000_000).contains(&last)) {
-        return Err(invalid_query("`last` must be 1 to 1000000"));
-    }
     let from = last_event_id.filter(|id| !id.is_empty()).or(query.from.as_deref());
-    match (from, query.last) {
-        (Some("oldest"), _) => Ok(ReadFrom::Oldest),
-        (Some("end"), _) => Ok(ReadFrom::End),
-        (Some(text), _) => cursor(text).map(ReadFrom::Cursor),
-        (None, Some(last)) => Ok(ReadFrom::Last(last)),
-        (None, None) => Ok(default),
+    from.map_or(Ok(default), |text| read(text).ok_or_else(invalid_cursor))
+}
+
+fn read(text: &str) -> Option<ReadFrom> {
+    match (text, text.strip_prefix("last:")) {
+        ("oldest", _) => Some(ReadFrom::Oldest),
+        ("end", _) => Some(ReadFrom::End),
+        (_, Some(count)) => {
+            let is_number = (1..=6).contains(&count.len()) && count.bytes().all(|byte| byte.is_ascii_digit());
+            count.parse().ok().filter(|count| is_number && *count > 0).map(ReadFrom::Last)
+        }
+        (text, None) => text.parse::<Cursor>().ok().map(ReadFrom::Cursor),
     }
 }
 
-fn cursor(text: &str) -> Result<Cursor, Problem> {
-    text.parse().map_err(|_| {
-        let detail =
-            "no cursor: give `oldest`, `end`, or a cursor of an answer, a page or an event, unchanged";
-        Problem::new(StatusCode::BAD_REQUEST, "invalid-cursor", "Invalid cursor", detail)
-    })
+fn invalid_cursor() -> Problem {
+    let detail = "no position: give `oldest`, `end`, `last:100`, or a cursor of an answer, a page or an event, unchanged";
+    Problem::new(StatusCode::BAD_REQUEST, "invalid-cursor", "Invalid cursor", detail)
 }
 
 pub(crate) fn reader(journal: &Journal, from: ReadFrom) -> Result<JournalReader, Problem> {
