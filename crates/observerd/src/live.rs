@@ -1,7 +1,7 @@
 //! What was recorded, to any number of readers: each record is read once, and not once for each reader.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,17 +24,38 @@ const PARTS: usize = 64;
 /// How long the follower waits after an error of the disk.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
-/// Consecutive items as a reader of the stream gets them.
+/// Consecutive items that were recorded.
 #[derive(Debug)]
 pub(crate) struct Part {
     /// The number of the first item.
     pub(crate) first: u64,
     /// The position after the last one.
     pub(crate) after: Cursor,
+    read: Vec<ReadItem>,
+    /// Made by the first reader that wants it: where nobody reads, nothing is parsed.
+    rendered: OnceLock<Rendered>,
+}
+
+/// The items as a reader of a stream gets them.
+#[derive(Debug)]
+pub(crate) struct Rendered {
     /// The items.
     pub(crate) items: Vec<Item>,
     /// All of them as the text of a stream.
     pub(crate) text: Bytes,
+}
+
+impl Part {
+    pub(crate) fn rendered(&self) -> &Rendered {
+        self.rendered.get_or_init(|| {
+            let items: Vec<_> = self.read.iter().map(|item| Item::of(item, self.after)).collect();
+            let mut text = String::with_capacity(items.iter().map(|item| item.json.len() + 128).sum());
+            for item in &items {
+                item.write(&mut text);
+            }
+            Rendered { items, text: Bytes::from(text) }
+        })
+    }
 }
 
 /// A record or a gap.
@@ -115,15 +136,11 @@ impl Drop for Live {
 }
 
 async fn follow(journal: Journal, parts: broadcast::Sender<Arc<Part>>) {
-    let identity = journal.oldest();
     let Ok(mut reader) = journal.reader(ReadFrom::End) else { return };
     loop {
         match reader.recv().await {
-            Ok(Some(first)) => match part(&mut reader, first, identity).await {
-                // Without readers there is no error worth a line.
-                Ok(part) => drop(parts.send(Arc::new(part))),
-                Err(error) => wait_after(&error).await,
-            },
+            // An error says that nobody reads.
+            Ok(Some(first)) => drop(parts.send(Arc::new(part(&mut reader, first).await))),
             Ok(None) | Err(ReadError::Aborted) => return,
             Err(error) => wait_after(&error).await,
         }
@@ -136,28 +153,20 @@ async fn wait_after(error: &ReadError) {
     sleep(AFTER_ERROR).await;
 }
 
-async fn part(reader: &mut JournalReader, first: ReadItem, identity: Cursor) -> Result<Part, ReadError> {
+async fn part(reader: &mut JournalReader, first: ReadItem) -> Part {
     let number = match &first {
         ReadItem::Record(record) => record.number(),
         ReadItem::Gap(gap) => gap.first,
     };
-    let first = Item::of(&first, identity);
-    let (mut after, mut bytes) = (first.after, first.json.len());
-    let mut items = vec![first];
+    let mut bytes = 0;
+    let mut read = vec![first];
     while bytes < PART {
-        let item = match reader.next_existing().await {
-            Ok(Some(item)) => Item::of(&item, identity),
-            Ok(None) => break,
-            // What was read is published; the error comes again with the next read.
-            Err(_) => break,
-        };
-        bytes += item.json.len();
-        after = item.after;
-        items.push(item);
+        // What was read is published; an error comes again with the next read.
+        let Ok(Some(item)) = reader.next_existing().await else { break };
+        if let ReadItem::Record(record) = &item {
+            bytes += record.body().len();
+        }
+        read.push(item);
     }
-    let mut text = String::with_capacity(bytes + items.len() * 128);
-    for item in &items {
-        item.write(&mut text);
-    }
-    Ok(Part { first: number, after, items, text: Bytes::from(text) })
+    Part { first: number, after: reader.cursor(), read, rendered: OnceLock::new() }
 }

@@ -378,6 +378,14 @@ fn find_kubeconfig(variable: Option<OsString>, home: Option<PathBuf>) -> Option<
     }
 }
 
+/// The tests of the service's description: the other steps leave them out.
+pub(crate) fn api() -> Result<Verdict, String> {
+    const TARGETS: &str = "--test api";
+    shell::run(&clippy_of(TARGETS))?;
+    shell::run(&nextest_of(TARGETS))?;
+    Ok(Verdict::Passed)
+}
+
 /// The tests that need a real node of a chain: the other steps leave them out.
 pub(crate) fn chains() -> Result<Verdict, String> {
     const TARGETS: &str = "--test anvil --test chain_features";

@@ -109,6 +109,23 @@ pub(crate) static ANVIL: Need = Need {
     install: &["npm install --no-save --no-package-lock --no-audit --no-fund @foundry-rs/anvil@1.7.1"],
 };
 
+/// With the package that makes environments, which Debian keeps apart.
+pub(crate) static PYTHON: Need = Need {
+    name: "python3-venv",
+    probe: "python3 -m ensurepip --version",
+    install: &["apt-get update", "apt-get install -y --no-install-recommends python3-venv"],
+};
+
+/// Calls a service by its own description. Python comes before it in a step.
+pub(crate) static SCHEMATHESIS: Need = Need {
+    name: "schemathesis",
+    probe: "target/schemathesis/bin/schemathesis --version",
+    install: &[
+        "python3 -m venv target/schemathesis",
+        "target/schemathesis/bin/pip install --quiet --disable-pip-version-check schemathesis==4.32.5",
+    ],
+};
+
 pub(crate) static CXX: Need = Need {
     name: "g++",
     probe: "c++ --version",

@@ -144,6 +144,12 @@ pub(crate) static STEPS: &[Step] = &[
         work: Work::Check(checks::pods),
     },
     Step {
+        name: "api",
+        why: "the service answers schemathesis as its own description says",
+        needs: &[&needs::CARGO_NEXTEST, &needs::CLIPPY, &needs::PYTHON, &needs::SCHEMATHESIS],
+        work: Work::Check(checks::api),
+    },
+    Step {
         name: "chains",
         why: "the chain adapters and their observer hold on real nodes",
         needs: &[&needs::CARGO_NEXTEST, &needs::CLIPPY, &needs::NPM, &needs::ANVIL],

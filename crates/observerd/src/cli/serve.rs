@@ -3,41 +3,81 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use clap::{Args, ValueEnum};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
 use watchkeeper::report::error_chain;
 
 use crate::config::ObserverdConfig;
 use crate::service::Service;
 
+/// How long the stop may take beyond the drain: the loops, and the journal's last sync.
+const AFTER_DRAIN: Duration = Duration::from_secs(15);
+
 /// Runs the service until SIGTERM or SIGINT
+///
+/// The first signal drains it: it accepts no more, answers what is open, and writes what was answered. A second one ends it at once.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  observerd serve\n  observerd serve --config observerd.toml --listen 127.0.0.1:0 --data-dir data"
+    after_help = "Examples:\n  observerd serve\n  observerd serve --data-dir data --listen 127.0.0.1:0\n  \
+    observerd serve --config observerd.toml --log debug"
 )]
 pub struct ServeArgs {
     /// The configuration, a TOML file with a block [observerd]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to listen; wins over the configuration
+    /// Where to listen; wins over `bind`
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// The directory of the journal; wins over the configuration
+    /// The directory of the journal; wins over `persist_path`
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// A file with the token; wins over `token_file` and `OBSERVERD_TOKEN`
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// What is written to standard error
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: Level,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Level {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+impl From<Level> for tracing_subscriber::filter::LevelFilter {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Off => Self::OFF,
+            Level::Error => Self::ERROR,
+            Level::Warn => Self::WARN,
+            Level::Info => Self::INFO,
+            Level::Debug => Self::DEBUG,
+        }
+    }
 }
 
 pub(super) async fn run(args: ServeArgs) -> ExitCode {
-    let mut config = ObserverdConfig::default();
-    if let Some(listen) = args.listen {
-        config.bind = listen;
-    }
-    if let Some(directory) = args.data_dir {
-        config.persist_path = directory;
-    }
-    match serve(config).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let filter = tracing_subscriber::filter::LevelFilter::from(args.log);
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_max_level(filter)
+        .with_ansi(is_terminal)
+        .with_writer(std::io::stderr)
+        .init();
+    let served = match args.config() {
+        Ok(config) => serve(config).await,
+        Err(error) => Err(error),
+    };
+    match served {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("observerd: {error}");
             ExitCode::from(2)
@@ -45,14 +85,92 @@ pub(super) async fn run(args: ServeArgs) -> ExitCode {
     }
 }
 
-async fn serve(config: ObserverdConfig) -> Result<(), String> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-    let service = Service::start(config).await.map_err(|error| error_chain(&error))?;
-    println!("listening on http://{}", service.address());
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+impl ServeArgs {
+    /// The configuration with what the flags say.
+    fn config(self) -> Result<ObserverdConfig, String> {
+        let mut config = ObserverdConfig::default();
+        if let Some(listen) = self.listen {
+            config.bind = listen;
+        }
+        if let Some(directory) = self.data_dir {
+            config.persist_path = directory;
+        }
+        if let Some(file) = self.token_file {
+            config.token_file = file;
+        }
+        Ok(config)
     }
-    service.stop().await.map_err(|error| error_chain(&error))
+}
+
+/// The signals that end the service.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn serve(config: ObserverdConfig) -> Result<ExitCode, String> {
+    let mut signals = Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let limit = config.limits.drain + AFTER_DRAIN;
+    let starting = Service::start(config);
+    let service = tokio::select! {
+        started = starting => started.map_err(|error| error_chain(&error))?,
+        () = signals.next() => return Ok(ExitCode::SUCCESS),
+    };
+    println!("listening on http://{}", service.address());
+    notify(&[NotifyState::Ready]);
+    let watchdog = sd_notify::watchdog_enabled().map(|limit| tokio::spawn(watchdog(limit / 2)));
+    signals.next().await;
+    notify(&[NotifyState::Stopping]);
+    tracing::info!("stopping: a second signal ends it at once");
+    let stopped = tokio::select! {
+        stopped = timeout(limit, service.stop()) => stopped,
+        () = signals.next() => {
+            eprintln!("observerd: ended at once by a second signal: what was not answered may be lost");
+            std::process::exit(1);
+        }
+    };
+    if let Some(watchdog) = watchdog {
+        watchdog.abort();
+    }
+    match stopped {
+        Ok(Ok(())) => Ok(ExitCode::SUCCESS),
+        Ok(Err(error)) => {
+            eprintln!("observerd: {}", error_chain(&error));
+            Ok(ExitCode::FAILURE)
+        }
+        Err(_) => {
+            // What hangs, a disk for one, would keep the executor from ending.
+            eprintln!("observerd: not stopped within {} s: is the disk answering?", limit.as_secs());
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Says something to systemd, if it has started us.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd cannot be notified");
+    }
+}
+
+/// An executor that does not run this is restarted by systemd.
+async fn watchdog(every: Duration) {
+    let mut ticks = tokio::time::interval(every.max(Duration::from_millis(100)));
+    loop {
+        ticks.tick().await;
+        notify(&[NotifyState::Watchdog]);
+    }
 }

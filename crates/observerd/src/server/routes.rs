@@ -37,7 +37,7 @@ pub(crate) const PREFIXES: [&str; 2] = ["/v1/observer", "/observer"];
         super::events::filter::OutcomeFilter,
         super::events::page::EventsItem,
         super::events::page::EventsGap,
-        super::health::HealthCheck,
+        health::HealthCheck,
     )),
     security(("token" = [])),
 )]

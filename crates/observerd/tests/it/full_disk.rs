@@ -1,7 +1,9 @@
-//! A disk that is full.
+//! A disk that is full, or does not answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use observerd::config::ObserverdConfig;
 use observerd::service::Service;
 use observerd::store::Store;
 use watchkeeper_journal::{Durability, Journal, JournalConfig};
@@ -10,10 +12,14 @@ use crate::support::faulty::Faulty;
 use crate::support::*;
 
 async fn service(disk: &Faulty, durability: Durability) -> (Service, Client) {
+    service_with(disk, durability, super::support::config(None)).await
+}
+
+async fn service_with(disk: &Faulty, durability: Durability, settings: ObserverdConfig) -> (Service, Client) {
     let config = JournalConfig { durability, reserve: 4_096, ..JournalConfig::default() };
     let journal = Journal::open_on(Arc::new(disk.clone()), config).await.unwrap();
     let store = Store::of(journal, 1_000).await.unwrap();
-    let service = Service::with_store(super::support::config(None), store).await.unwrap();
+    let service = Service::with_store(settings, store).await.unwrap();
     let client = Client::new(service.address());
     (service, client)
 }
@@ -66,5 +72,56 @@ async fn with_buffered_it_is_200_the_ring_takes_it_and_the_health_is_red() {
     disk.heal();
     assert_eq!(client.post("event", OPERATION).await.json()["durability"], "buffered");
     assert_eq!(client.get("health").await.status, 200);
+    service.stop().await.unwrap();
+}
+
+/// The client learns nothing, and finds out with its key.
+#[tokio::test]
+async fn a_disk_that_does_not_answer_is_503_and_the_operation_is_recorded_once() {
+    let disk = Faulty::default();
+    let mut settings = config(None);
+    settings.limits.append = Duration::from_millis(50);
+    let (service, client) = service_with(&disk, Durability::Group, settings).await;
+    let held = disk.hold_syncs().await;
+    let keyed = client.with("idempotency-key", "k");
+    let answer = keyed.post("event", OPERATION).await;
+    assert_eq!(answer.problem(), (503, "storage-slow".to_owned()));
+    assert_eq!(keyed.post("event", OPERATION).await.problem(), (409, "key-in-progress".to_owned()));
+    drop(held);
+    let recorded = loop {
+        let answer = keyed.post("event", OPERATION).await;
+        if answer.status == 200 {
+            break answer.json();
+        }
+    };
+    assert_eq!((recorded["repeated"].as_bool(), recorded["sequence"].as_u64()), (Some(true), Some(0)));
+    assert_eq!(client.get("stats").await.json()["total"], 1);
+    service.stop().await.unwrap();
+}
+
+/// The ring has what the journal has, also if the client has gone meanwhile.
+#[tokio::test]
+async fn a_client_that_goes_away_changes_nothing() {
+    let disk = Faulty::default();
+    let (service, client) = service(&disk, Durability::Group).await;
+    let held = disk.hold_syncs().await;
+    let syncs = disk.syncs();
+    {
+        let call = client.post("event", OPERATION);
+        let begun = async {
+            while disk.syncs() == syncs {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = call => panic!("no sync has ended"),
+            () = begun => {}
+        }
+    }
+    drop(held);
+    while client.get("stats").await.json()["total"] != 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(client.get("events").await.json()["events"].as_array().unwrap().len(), 1);
     service.stop().await.unwrap();
 }

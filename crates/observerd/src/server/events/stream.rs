@@ -176,10 +176,10 @@ impl EventStream {
         }
         self.cursor = part.after;
         if part.first == next && self.filter.is_open() {
-            return part.text.clone();
+            return part.rendered().text.clone();
         }
         let mut text = String::new();
-        for item in part.items.iter().filter(|item| item.number >= next) {
+        for item in part.rendered().items.iter().filter(|item| item.number >= next) {
             if item.is_gap || self.filter.takes(item.operation.as_ref()) {
                 item.write(&mut text);
             }

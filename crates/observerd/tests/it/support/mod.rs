@@ -12,8 +12,8 @@ use std::path::Path;
 use observerd::config::ObserverdConfig;
 use observerd::service::Service;
 
-pub(crate) use client::Client;
-pub(crate) use program::Program;
+pub(crate) use client::{Client, LONG};
+pub(crate) use program::{Program, command};
 
 /// The token of the tests.
 pub(crate) const TOKEN: &str = "token-of-the-tests-0123456789";

@@ -16,8 +16,13 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it over a directory, on a port that the system picks, and waits until it listens.
     pub(crate) async fn start(directory: &Path, args: &[&str]) -> Self {
+        Self::start_with(directory, args, &[]).await
+    }
+
+    /// The same with environment variables.
+    pub(crate) async fn start_with(directory: &Path, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = command(&["serve", "--listen", "127.0.0.1:0"]);
-        command.arg("--data-dir").arg(directory).args(args);
+        command.arg("--data-dir").arg(directory).args(args).envs(environment.iter().copied());
         let (process, ready) = Process::start(while_parent_lives(&command), "listening on http://").unwrap();
         let line = ready.line().await.unwrap();
         let address = line.split("http://").nth(1).unwrap();

@@ -1,0 +1,93 @@
+//! The program `observerd`, as systemd and a shell see it.
+
+use std::os::unix::net::UnixDatagram;
+
+use watchkeeper_process::Signal;
+
+use crate::support::*;
+
+#[tokio::test]
+async fn systemd_is_notified_of_start_and_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(LONG)).unwrap();
+    let receive = move || {
+        let mut bytes = [0; 256];
+        let length = socket.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    };
+    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap())];
+    let program = Program::start_with(&directory.path().join("data"), &[], &environment).await;
+    let (started, receive) = tokio::task::spawn_blocking(|| (receive(), receive)).await.unwrap();
+    assert_eq!(started.trim(), "READY=1");
+    program.signal(Signal::TERM);
+    assert_eq!(tokio::task::spawn_blocking(receive).await.unwrap().trim(), "STOPPING=1");
+    assert_eq!(program.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn what_was_answered_before_a_signal_is_there_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    for (signal, total) in [(Signal::TERM, 1), (Signal::INT, 2), (Signal::KILL, 3)] {
+        let program = Program::start(directory.path(), &[]).await;
+        let _open = program.client.stream("events").await;
+        let answer = program.client.post("event", r#"{"endpoint":"/put"}"#).await.json();
+        assert_eq!(answer["durability"], "group");
+        assert_eq!(program.client.get("stats").await.json()["total"], total);
+        program.signal(signal);
+        let status = program.ended().await;
+        assert_eq!(status.code(), (signal != Signal::KILL).then_some(0), "{signal:?}");
+    }
+}
+
+/// The exit code is 2, and what is wrong is on one line.
+fn refused(args: &[&str]) -> String {
+    let output = command(args).output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(2), 1), "{errors}");
+    assert!(output.stdout.is_empty());
+    errors.strip_prefix("observerd: ").unwrap().trim_end().to_owned()
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let program = Program::start(&data, &[]).await;
+    let address = program.client.address.to_string();
+    let data = data.to_str().unwrap();
+    let in_use = refused(&["serve", "--log", "off", "--listen", &address]);
+    assert!(in_use.contains(&format!("cannot listen on {address}")), "{in_use}");
+    let two = refused(&["serve", "--log", "off", "--listen", "127.0.0.1:0", "--data-dir", data]);
+    assert!(two.contains("is in use by another journal"), "{two}");
+    let file = directory.path().join("file");
+    std::fs::write(&file, "{}\n").unwrap();
+    let no_directory =
+        refused(&["serve", "--log", "off", "--listen", "127.0.0.1:0", "--data-dir", file.to_str().unwrap()]);
+    assert!(
+        no_directory.contains("observerd import") || no_directory.contains("is a directory"),
+        "{no_directory}"
+    );
+    program.kill().await;
+}
+
+#[test]
+fn each_command_has_an_example() {
+    let output = |args: &[&str]| String::from_utf8(command(args).output().unwrap().stdout).unwrap();
+    let help = output(&["-h"]);
+    let commands: Vec<_> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(commands.contains(&"serve"), "{help}");
+    for name in commands {
+        for help in [output(&[name, "-h"]), output(&[name, "--help"])] {
+            assert!(help.contains(&format!("  observerd {name}")), "{name}: {help}");
+        }
+    }
+}
