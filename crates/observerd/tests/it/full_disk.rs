@@ -12,7 +12,7 @@ use crate::support::faulty::Faulty;
 use crate::support::*;
 
 async fn service(disk: &Faulty, durability: Durability) -> (Service, Client) {
-    service_with(disk, durability, super::support::config(None)).await
+    service_with(disk, durability, config(None)).await
 }
 
 async fn service_with(disk: &Faulty, durability: Durability, settings: ObserverdConfig) -> (Service, Client) {
