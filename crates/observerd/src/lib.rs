@@ -2,6 +2,8 @@
 
 pub mod cli;
 pub mod config;
+#[doc(hidden)]
+pub mod fuzzed;
 mod keys;
 mod live;
 pub mod loops;

@@ -46,6 +46,20 @@ impl Service {
     ///
     /// As [`start`](Self::start).
     pub async fn with_store(config: ObserverdConfig, store: Store) -> Result<Self, ServiceError> {
+        Self::with_routes(config, store, Router::new()).await
+    }
+
+    /// The same with further routes that need a token: figures are beside a route that stores nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    #[doc(hidden)]
+    pub async fn with_routes(
+        config: ObserverdConfig,
+        store: Store,
+        further: Router,
+    ) -> Result<Self, ServiceError> {
         let listener = TcpListener::bind(config.bind)
             .await
             .map_err(|source| ServiceError::Bind { address: config.bind, source })?;
@@ -62,7 +76,7 @@ impl Service {
             stop: CancellationToken::new(),
             started: Instant::now(),
         });
-        let routes = routes(&app);
+        let routes = routes(&app, further);
         let router = routes.guarded.merge(routes.open);
         let accepting = tokio::spawn(accept(listener, router, app.stop.clone()));
         Ok(Self { app, address, accepting })

@@ -179,7 +179,7 @@ fn key(headers: &HeaderMap, body: &[u8]) -> Result<Option<Key>, Problem> {
 }
 
 /// The operations of an array, or of lines.
-fn batch(text: &str) -> Result<Vec<(Operation, Entry)>, Problem> {
+pub(crate) fn batch(text: &str) -> Result<Vec<(Operation, Entry)>, Problem> {
     let now = Timestamp::now();
     let read = |(index, text): (usize, &str)| {
         Operation::read(text, now).map_err(|error| invalid(&error, Some(index)))

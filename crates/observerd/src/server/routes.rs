@@ -49,7 +49,7 @@ pub(crate) struct Routes {
     pub(crate) open: Router,
 }
 
-pub(crate) fn routes(app: &Arc<App>) -> Routes {
+pub(crate) fn routes(app: &Arc<App>, further: Router) -> Routes {
     let guarded = OpenApiRouter::<Arc<App>>::with_openapi(Description::openapi())
         .routes(routes!(record::event))
         .routes(routes!(record::events, read::events))
@@ -71,7 +71,10 @@ pub(crate) fn routes(app: &Arc<App>) -> Routes {
     };
     let counted = |router: Router| router.layer(from_fn_with_state(Arc::clone(app), count));
     let metrics = Router::new().route("/metrics", get(metrics::metrics)).with_state(Arc::clone(app));
-    Routes { guarded: counted(under_prefixes(&guarded).merge(metrics)), open: counted(under_prefixes(&open)) }
+    Routes {
+        guarded: counted(under_prefixes(&guarded).merge(metrics).merge(further)),
+        open: counted(under_prefixes(&open)),
+    }
 }
 
 /// Counts each answer by its route.

@@ -6,6 +6,7 @@ mod support;
 
 mod events;
 mod full_disk;
+mod fuzzed;
 mod program;
 mod recording;
 mod smoke;
