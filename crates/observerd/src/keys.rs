@@ -20,7 +20,8 @@ impl Fingerprint {
     #[must_use]
     pub fn of(body: &[u8]) -> Self {
         let sum = Sha256::digest(body);
-        Self(sum.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+        let half = sum.iter().take(16).fold(0_u128, |half, byte| (half << 8) | u128::from(*byte));
+        Self(format!("{half:032x}"))
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use watchkeeper::report::debug_as_text;
 use watchkeeper_journal::{Entry, EntryError, Record};
@@ -301,7 +301,7 @@ impl Known {
                     match what {
                         Kind::Text => "must be a string",
                         Kind::Flag => "must be true or false",
-                        Kind::Number => "must be a number",
+                        Kind::Number => "must be a number that is finite",
                     },
                 )
             })?;
@@ -321,11 +321,11 @@ impl Known {
     fn set(&mut self, name: &str, value: &str) -> Result<(), Kind> {
         let place = match name {
             "success" => {
-                self.success = read::<bool>(value).ok_or(Kind::Flag)?.unwrap_or(false);
+                self.success = read(value, Kind::Flag)?;
                 return Ok(());
             }
             "duration_ms" => {
-                self.duration_ms = read(value).ok_or(Kind::Number)?;
+                self.duration_ms = read(value, Kind::Number)?;
                 return Ok(());
             }
             "endpoint" => &mut self.endpoint,
@@ -338,7 +338,7 @@ impl Known {
             "event_kind" => &mut self.kind,
             _ => &mut self.role,
         };
-        *place = read::<String>(value).ok_or(Kind::Text)?.unwrap_or_default();
+        *place = read(value, Kind::Text)?;
         Ok(())
     }
 
@@ -365,9 +365,12 @@ enum Kind {
     Number,
 }
 
-/// `Some(None)` for `null`, `None` for another type.
-fn read<T: serde::de::DeserializeOwned>(value: &str) -> Option<Option<T>> {
-    serde_json::from_str(value).ok()
+/// `null` is the default.
+fn read<T: DeserializeOwned + Default>(value: &str, kind: Kind) -> Result<T, Kind> {
+    if value == "null" {
+        return Ok(T::default());
+    }
+    serde_json::from_str(value).map_err(|_| kind)
 }
 
 /// Why something is no operation. It shows nothing of the values.

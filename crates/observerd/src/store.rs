@@ -177,7 +177,7 @@ impl Store {
             let _permit = permit;
             store.append(operations, is_batch, pending).await
         });
-        task.await.unwrap_or_else(|_| Err(RecordError::Append(AppendError::Closed)))
+        task.await.unwrap_or(Err(RecordError::Append(AppendError::Closed)))
     }
 
     async fn append(

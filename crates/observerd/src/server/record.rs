@@ -172,9 +172,9 @@ fn key(headers: &HeaderMap, body: &[u8]) -> Result<Option<Key>, Problem> {
     match (keys.next(), keys.next()) {
         (None, _) => Ok(None),
         (Some(key), None) => {
-            Key::new(key.to_str().unwrap_or_default(), body).map(Some).map_err(|error| key_problem(&error))
+            Key::new(key.to_str().unwrap_or_default(), body).map(Some).map_err(key_problem)
         }
-        (Some(_), Some(_)) => Err(key_problem(&KeyError::Invalid)),
+        (Some(_), Some(_)) => Err(key_problem(KeyError::Invalid)),
     }
 }
 
@@ -236,7 +236,7 @@ async fn answer(
         return Err(problem.retry_after(5));
     };
     recorded.map(|recorded| Json(recorded.into())).map_err(|error| match error {
-        RecordError::Key(error) => key_problem(&error),
+        RecordError::Key(error) => key_problem(error),
         RecordError::Append(error) => {
             let (reason, problem) = append_problem(&error);
             app.metrics.refused(reason, count);
@@ -245,7 +245,7 @@ async fn answer(
     })
 }
 
-fn key_problem(error: &KeyError) -> Problem {
+fn key_problem(error: KeyError) -> Problem {
     let problem = |status, slug| Problem::new(status, slug, "Idempotency key", error.to_string());
     match error {
         KeyError::Invalid => problem(StatusCode::BAD_REQUEST, "invalid-key"),
