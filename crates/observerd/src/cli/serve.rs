@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use watchkeeper::report::error_chain;
 
 use crate::config::ObserverdConfig;
+use crate::server::token::Token;
 use crate::service::Service;
 
 /// How long the stop may take beyond the drain: the loops, and the journal's last sync.
@@ -72,8 +73,8 @@ pub(super) async fn run(args: ServeArgs) -> ExitCode {
         .with_ansi(is_terminal)
         .with_writer(std::io::stderr)
         .init();
-    let served = match args.config() {
-        Ok(config) => serve(config).await,
+    let served = match args.config().and_then(|config| token(&config).map(|token| (config, token))) {
+        Ok((config, token)) => serve(config, token).await,
         Err(error) => Err(error),
     };
     match served {
@@ -102,6 +103,16 @@ impl ServeArgs {
     }
 }
 
+/// The token that the configuration or the environment gives.
+fn token(config: &ObserverdConfig) -> Result<Option<Token>, String> {
+    let given = if !config.token_file.as_os_str().is_empty() {
+        Some(Token::from_file(&config.token_file))
+    } else {
+        std::env::var_os("OBSERVERD_TOKEN").map(|value| Token::from_environment(&value))
+    };
+    given.transpose().map_err(|error| error_chain(&error))
+}
+
 /// The signals that end the service.
 struct Signals {
     terminate: Signal,
@@ -121,14 +132,17 @@ impl Signals {
     }
 }
 
-async fn serve(config: ObserverdConfig) -> Result<ExitCode, String> {
+async fn serve(config: ObserverdConfig, token: Option<Token>) -> Result<ExitCode, String> {
     let mut signals = Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let limit = config.limits.drain + AFTER_DRAIN;
-    let starting = Service::start(config);
+    let starting = Service::start(config, token);
     let service = tokio::select! {
         started = starting => started.map_err(|error| error_chain(&error))?,
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
+    if let Some(path) = service.token_path() {
+        println!("the token is in {}", path.display());
+    }
     println!("listening on http://{}", service.address());
     notify(&[NotifyState::Ready]);
     let watchdog = sd_notify::watchdog_enabled().map(|limit| tokio::spawn(watchdog(limit / 2)));

@@ -11,8 +11,7 @@ use watchkeeper::report::one_line;
 use watchkeeper_journal::Durability;
 
 use super::app::App;
-use super::params::Params;
-use crate::config::Auth;
+use super::query::Query;
 use crate::loops::health::LoopHealth;
 
 /// What is asked for.
@@ -81,7 +80,7 @@ pub(crate) struct StorageHealth {
 )]
 pub(crate) async fn health(
     State(app): State<Arc<App>>,
-    Params(query): Params<HealthQuery>,
+    Query(query): Query<HealthQuery>,
 ) -> (StatusCode, Json<Health>) {
     let health = app.health();
     let is_ok = health.ready || query.check == Some(HealthCheck::Live);
@@ -103,7 +102,7 @@ impl App {
             reasons.push("the service is stopping".to_owned());
         }
         let mut warnings: Vec<_> = loops.iter().filter_map(LoopHealth::warning).collect();
-        if self.auth == Auth::LoopbackOpen {
+        if self.access.is_open() {
             warnings.push(
                 "each process of this machine may call without a token (auth = \"loopback-open\")".to_owned(),
             );
@@ -118,10 +117,7 @@ impl App {
             warnings,
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: self.started.elapsed().as_secs(),
-            auth: match self.auth {
-                Auth::Token => "token",
-                Auth::LoopbackOpen => "loopback-open",
-            },
+            auth: if self.access.is_open() { "loopback-open" } else { "token" },
             storage,
             loops,
         }

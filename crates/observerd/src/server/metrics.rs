@@ -32,7 +32,6 @@ pub(crate) struct Metrics {
     refused: Family<ReasonLabel, Counter>,
     requests: Family<RequestLabels, Counter>,
     durations: ByRoute,
-    pub(crate) connections: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -75,7 +74,6 @@ impl Default for Metrics {
             refused: Family::default(),
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
-            connections: Gauge::default(),
         }
     }
 }
@@ -138,7 +136,6 @@ fn scrape(app: &App) -> Result<String, std::fmt::Error> {
         Unit::Seconds,
         durations,
     );
-    registry.register("http_connections", "Open connections", kept.connections.clone());
     let build = Family::<BuildLabels, Gauge>::default();
     build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
     registry.register("build_info", "The version", build);
@@ -147,7 +144,13 @@ fn scrape(app: &App) -> Result<String, std::fmt::Error> {
         gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         registry.register(name, help, gauge);
     };
-    gauge(&mut registry, "streams", "Readers of streams", app.live.readers());
+    let open = usize::try_from(app.connections.open()).unwrap_or(usize::MAX);
+    gauge(&mut registry, "http_connections", "Open connections", open);
+    gauge(&mut registry, "streams", "Readers of streams", app.streams.readers());
+    gauge(&mut registry, "body_bytes", "Memory of bodies that are read or stored", app.bodies.used());
+    let refused = Counter::<u64>::default();
+    refused.inc_by(app.connections.refused());
+    registry.register("http_connections_refused", "Connections over the limit", refused);
     gauge(&mut registry, "ring_operations", "Operations that the statistics are of", app.store.stats().total);
     let health = app.health();
     gauge(

@@ -13,6 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::app::App;
+use super::auth::require_token;
 use super::document::document;
 use super::{health, metrics, read, record};
 
@@ -43,13 +44,8 @@ pub(crate) const PREFIXES: [&str; 2] = ["/v1/observer", "/observer"];
 )]
 struct Description;
 
-/// The routes that need a token, those that need none, and the description of both.
-pub(crate) struct Routes {
-    pub(crate) guarded: Router,
-    pub(crate) open: Router,
-}
-
-pub(crate) fn routes(app: &Arc<App>) -> Routes {
+/// The routes. All but the health and the description need a token.
+pub(crate) fn routes(app: &Arc<App>) -> Router {
     let guarded = OpenApiRouter::<Arc<App>>::with_openapi(Description::openapi())
         .routes(routes!(record::event))
         .routes(routes!(record::events, read::events))
@@ -69,9 +65,11 @@ pub(crate) fn routes(app: &Arc<App>) -> Routes {
         let nested = PREFIXES.iter().fold(Router::new(), |all, prefix| all.nest(prefix, router.clone()));
         nested.with_state(Arc::clone(app))
     };
-    let counted = |router: Router| router.layer(from_fn_with_state(Arc::clone(app), count));
     let metrics = Router::new().route("/metrics", get(metrics::metrics)).with_state(Arc::clone(app));
-    Routes { guarded: counted(under_prefixes(&guarded).merge(metrics)), open: counted(under_prefixes(&open)) }
+    let guarded = under_prefixes(&guarded)
+        .merge(metrics)
+        .layer(from_fn_with_state(Arc::clone(&app.access), require_token));
+    guarded.merge(under_prefixes(&open)).layer(from_fn_with_state(Arc::clone(app), count))
 }
 
 /// Counts each answer by its route.

@@ -8,6 +8,7 @@ mod events;
 mod full_disk;
 mod program;
 mod recording;
+mod shell;
 mod smoke;
 mod store;
 mod streams;
