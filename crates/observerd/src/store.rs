@@ -11,8 +11,9 @@ use watchkeeper_journal::{
     ReadFrom, ReadFromError, ReadItem,
 };
 
-use crate::keys::{Fingerprint, KeyError, Keys};
+use crate::keys::{Key, KeyError, Keys};
 use crate::operation::Operation;
+use crate::recorded::Recorded;
 use crate::ring::{RING, Ring, Stats};
 
 /// The operations: a journal, the ring of the newest, and the idempotency keys.
@@ -39,31 +40,6 @@ pub struct StoreConfig {
     pub journal: JournalConfig,
     /// For how many of the newest records an idempotency key is known.
     pub idempotency_window: u64,
-}
-
-/// The answer to a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recorded {
-    /// The number of the operation; of a batch, of its first one. `None` if `buffered` could not write it at all: it is in the ring
-    /// alone.
-    pub sequence: Option<u64>,
-    /// How many operations it were.
-    pub count: u64,
-    /// The position after them.
-    pub cursor: Option<Cursor>,
-    /// What is promised.
-    pub durability: Durability,
-    /// Whether the idempotency key was known, and nothing was recorded.
-    pub is_repeated: bool,
-}
-
-/// An idempotency key with what it is given for.
-#[derive(Clone, Debug)]
-pub struct Key {
-    /// The key: 1 to 200 bytes.
-    pub key: String,
-    /// The fingerprint of the request's body.
-    pub fingerprint: Fingerprint,
 }
 
 impl Store {

@@ -20,6 +20,7 @@ mod raw;
 pub(crate) mod read;
 pub(crate) mod record;
 pub(crate) mod routes;
+pub(crate) mod scrape;
 pub mod shell;
 mod socket;
 pub mod streams;

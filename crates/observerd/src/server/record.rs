@@ -18,9 +18,10 @@ use watchkeeper_journal::{AppendError, Entry, EntryError};
 use super::app::App;
 use super::bodies::content_length;
 use super::problem::Problem;
-use crate::keys::KeyError;
+use crate::keys::{Key, KeyError};
 use crate::operation::{Operation, OperationError};
-use crate::store::{Key, RecordError, Recorded};
+use crate::recorded::Recorded;
+use crate::store::RecordError;
 
 /// The most bytes of an operation.
 pub(crate) const MAX_EVENT: usize = 1024 * 1024;

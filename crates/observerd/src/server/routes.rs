@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use super::app::App;
 use super::auth::require_token;
 use super::document::document;
-use super::{health, metrics, read, record};
+use super::{health, read, record, scrape};
 
 /// The two prefixes of each route.
 pub(crate) const PREFIXES: [&str; 2] = ["/v1/observer", "/observer"];
@@ -65,7 +65,7 @@ pub(crate) fn routes(app: &Arc<App>) -> Router {
         let nested = PREFIXES.iter().fold(Router::new(), |all, prefix| all.nest(prefix, router.clone()));
         nested.with_state(Arc::clone(app))
     };
-    let metrics = Router::new().route("/metrics", get(metrics::metrics)).with_state(Arc::clone(app));
+    let metrics = Router::new().route("/metrics", get(scrape::metrics)).with_state(Arc::clone(app));
     let guarded = under_prefixes(&guarded)
         .merge(metrics)
         .layer(from_fn_with_state(Arc::clone(&app.access), require_token));
