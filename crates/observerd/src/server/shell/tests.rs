@@ -30,7 +30,7 @@ fn app_with(limits: &LimitsConfig) -> Router {
         .route("/fails", get(|| async { (StatusCode::BAD_GATEWAY, "secret words") }))
         .route("/missing", get(|Extension(()): Extension<()>| async { "here" }))
         .route("/later", get(|| async { (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "7")], "") }))
-        .route("/panics", get(|| async { Err::<(), _>("secret words").unwrap() }));
+        .route("/panics", get(|| async { std::panic::panic_any("secret words") as () }));
     let hosts = Hosts::new("127.0.0.1:3219".parse().unwrap(), &[]).unwrap();
     shell(routes, Arc::new(Gate { hosts, rate: RateLimit::new(limits) }))
 }
