@@ -221,10 +221,11 @@ impl Connections {
         if self.refused.len() >= MOST_REFUSALS {
             return;
         }
+        let stop = self.stop.clone();
         self.refused.spawn(async move {
             let mut byte = [0];
             let _ = timeout_at(Instant::now() + REFUSAL, stream.peek(&mut byte)).await;
-            connection::refuse(stream, &raw::crowded()).await;
+            connection::refuse(stream, &raw::crowded(), &stop).await;
         });
     }
 

@@ -34,11 +34,10 @@ impl Authority {
         };
         let port = match port.strip_prefix(':') {
             None if port.is_empty() => None,
-            None => return None,
             // "An empty port is the default port": RFC 3986, 3.2.3.
             Some("") => None,
             Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
-            Some(_) => return None,
+            None | Some(_) => return None,
         };
         Some(Self { host, port })
     }

@@ -2,9 +2,11 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -75,10 +77,10 @@ pub(crate) async fn run<S>(
     } else {
         Pin::new(&mut connection).graceful_shutdown();
         poll_fn(|cx| match connection.poll_without_shutdown(cx) {
-            std::task::Poll::Ready(served) => std::task::Poll::Ready(Some(served)),
+            Poll::Ready(served) => Poll::Ready(Some(served)),
             // What there is of a head is not a request.
-            std::task::Poll::Pending if activity.is_quiet() => std::task::Poll::Ready(None),
-            std::task::Poll::Pending => std::task::Poll::Pending,
+            Poll::Pending if activity.is_quiet() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         })
         .await
     };
@@ -87,10 +89,11 @@ pub(crate) async fn run<S>(
     let is_partial = socket.has_received();
     let stream = socket.into_inner();
     match served {
-        Some(Ok(())) if activity.is_unread() => close(stream).await,
-        Some(Ok(())) => {}
-        Some(Err(error)) if error.is_parse() => close(stream).await,
-        Some(Err(error)) if error.is_timeout() && is_partial => refuse(stream, &raw::late_head()).await,
+        Some(Ok(())) if activity.is_unread() => close(stream, &stop).await,
+        Some(Err(error)) if error.is_parse() => close(stream, &stop).await,
+        Some(Err(error)) if error.is_timeout() && is_partial => {
+            refuse(stream, &raw::late_head(), &stop).await;
+        }
         Some(Err(error)) => {
             tracing::debug!(%peer, %error, "a connection ended");
             if !activity.is_quiet() {
@@ -98,26 +101,30 @@ pub(crate) async fn run<S>(
                 let _ = stream.set_zero_linger();
             }
         }
-        None if is_partial => refuse(stream, &raw::stopping()).await,
-        None => {}
+        None if is_partial => refuse(stream, &raw::stopping(), &stop).await,
+        Some(Ok(())) | None => {}
     }
 }
 
 /// Answers with a problem, where no request was read, and closes the connection.
-pub(crate) async fn refuse(mut stream: TcpStream, problem: &Problem) {
+pub(crate) async fn refuse(mut stream: TcpStream, problem: &Problem, stop: &CancellationToken) {
     let answer = raw::answer(problem);
     if let Ok(Ok(())) = timeout(LINGER, stream.write_all(&answer)).await {
-        close(stream).await;
+        close(stream, stop).await;
     }
 }
 
-/// Ends the answer, and reads and forgets what the client still sends for a while.
-async fn close(mut stream: TcpStream) {
+/// Ends the answer, and reads and forgets what the client still sends: until it has ended too, for a while, or until the stop.
+async fn close(mut stream: TcpStream, stop: &CancellationToken) {
     let mut buffer = vec![0; 16 * 1024];
-    let _ = timeout(LINGER, async {
+    let reading = timeout(LINGER, async {
         stream.shutdown().await?;
         while stream.read(&mut buffer).await? > 0 {}
-        std::io::Result::Ok(())
-    })
-    .await;
+        io::Result::Ok(())
+    });
+    tokio::select! {
+        biased;
+        _ = reading => {}
+        () = stop.cancelled() => {}
+    }
 }

@@ -33,7 +33,7 @@ pub(crate) async fn as_problem(response: Response) -> Response {
 }
 
 /// An answer without a body and with the header fields of another.
-pub(crate) fn emptied(response: Response, status: StatusCode) -> Response {
+pub(crate) fn emptied(response: &Response, status: StatusCode) -> Response {
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = status;
     keep(answer.headers_mut(), response.headers());

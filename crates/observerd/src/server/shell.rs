@@ -12,10 +12,11 @@ use http::{HeaderValue, Method, StatusCode, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use watchkeeper::report::one_line;
 
-use super::hosts::Hosts;
+use super::hosts::{Hosts, HostsError};
 use super::plain::{as_problem, emptied};
 use super::problem::Problem;
 use super::rate::RateLimit;
+use crate::config::ObserverdConfig;
 
 /// What a request must pass before its route.
 #[derive(Debug)]
@@ -24,6 +25,17 @@ pub struct Gate {
     pub hosts: Hosts,
     /// The quotas of addresses.
     pub rate: RateLimit,
+}
+
+impl Gate {
+    /// The gate of a service that listens on `bound`.
+    ///
+    /// # Errors
+    ///
+    /// [`HostsError`] for a configured name that is not valid.
+    pub fn new(bound: SocketAddr, config: &ObserverdConfig) -> Result<Self, HostsError> {
+        Ok(Self { hosts: Hosts::new(bound, &config.hosts)?, rate: RateLimit::new(&config.limits) })
+    }
 }
 
 /// Puts the shell around routes, which may have their own layers such as `require_token`. A request passes [`Gate::hosts`], then
@@ -61,7 +73,7 @@ async fn finish(mut request: Request, next: Next) -> Response {
     let is_options = request.method() == Method::OPTIONS;
     let mut response = next.run(request).await;
     response = match response.status() {
-        StatusCode::METHOD_NOT_ALLOWED if is_options => emptied(response, StatusCode::NO_CONTENT),
+        StatusCode::METHOD_NOT_ALLOWED if is_options => emptied(&response, StatusCode::NO_CONTENT),
         _ => as_problem(response).await,
     };
     let headers = response.headers_mut();

@@ -49,3 +49,19 @@ impl Streams {
         self.most - self.slots.available_permits().min(self.most)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_free_again_when_it_is_dropped() {
+        let streams = Streams::new(&LimitsConfig { streams: 2, ..LimitsConfig::default() });
+        let first = streams.take().unwrap();
+        let _second = streams.take().unwrap();
+        let problem = streams.take().unwrap_err();
+        assert_eq!((problem.status, problem.retry_after, streams.readers()), (503, Some(RETRY), 2));
+        drop(first);
+        assert!(streams.take().is_ok());
+    }
+}

@@ -29,7 +29,7 @@ async fn a_failure_to_accept_is_followed_by_a_pause() {
     let stop = CancellationToken::new();
     let serving = tokio::spawn(serve_from(listener, Router::new(), config, stop.clone()));
 
-    tokio::time::sleep(Duration::from_millis(5_000)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
     stop.cancel();
     let drained = serving.await.unwrap();
 

@@ -6,13 +6,13 @@ fn limits(requests_per_second: u32, burst: u32) -> LimitsConfig {
     LimitsConfig { requests_per_second, burst, ..LimitsConfig::default() }
 }
 
-fn peer(address: &str) -> Option<SocketAddr> {
-    Some(SocketAddr::new(address.parse().unwrap(), 1_234))
+fn peer(address: &str) -> SocketAddr {
+    SocketAddr::new(address.parse().unwrap(), 1_234)
 }
 
 /// How many of 100 requests pass.
 fn passed(rate: &RateLimit, address: &str) -> usize {
-    (0..100).filter(|_| rate.check(peer(address)).is_ok()).count()
+    (0..100).filter(|_| rate.check(Some(peer(address))).is_ok()).count()
 }
 
 #[tokio::test(start_paused = true)]
@@ -29,17 +29,17 @@ async fn an_address_has_its_burst_and_then_its_rate() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_says_when_to_try_again() {
     let rate = RateLimit::new(&limits(50_000, 1));
-    rate.check(peer("192.0.2.1")).unwrap();
-    let problem = rate.check(peer("192.0.2.1")).unwrap_err();
+    rate.check(Some(peer("192.0.2.1"))).unwrap();
+    let problem = rate.check(Some(peer("192.0.2.1"))).unwrap_err();
     assert_eq!((problem.status, problem.retry_after), (429, Some(1)));
 
     let rate = RateLimit::new(&limits(1, 1));
-    rate.check(peer("192.0.2.1")).unwrap();
+    rate.check(Some(peer("192.0.2.1"))).unwrap();
     advance(Duration::from_millis(1)).await;
-    let seconds = rate.check(peer("192.0.2.1")).unwrap_err().retry_after.unwrap();
+    let seconds = rate.check(Some(peer("192.0.2.1"))).unwrap_err().retry_after.unwrap();
     assert_eq!(seconds, 1);
     advance(Duration::from_secs(seconds)).await;
-    assert!(rate.check(peer("192.0.2.1")).is_ok(), "after the seconds it passes");
+    assert!(rate.check(Some(peer("192.0.2.1"))).is_ok(), "after the seconds it passes");
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,7 +64,7 @@ async fn addresses_are_bounded_and_forgotten() {
     assert_eq!(passed(&rate, "198.51.100.1"), 10, "the shared quota");
     assert_eq!(passed(&rate, "198.51.100.2"), 0, "the shared quota");
     for last in 1..=200 {
-        let _ = rate.check(peer(&format!("203.0.113.{last}")));
+        let _ = rate.check(Some(peer(&format!("203.0.113.{last}"))));
     }
     assert_eq!(rate.addresses(), 5);
 
