@@ -1,5 +1,6 @@
 //! The service `observerd` as a library: its program, its tests and its benchmarks use it.
 
+pub mod cli;
 pub mod config;
 mod keys;
 pub mod loops;

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use watchkeeper_journal::{Durability, JournalConfig};
 
 mod finding;
+mod flags;
+mod found;
 mod hosts;
 mod keys;
 mod paths;
@@ -26,7 +28,8 @@ mod variables;
 mod tests;
 
 pub use finding::{ConfigError, Finding, Place};
-pub use read::{Flags, MAX_FILE, load, parse, read};
+pub use flags::Flags;
+pub use read::{MAX_FILE, load, parse, read};
 pub use values::ConfigProblem;
 
 /// The settings. An empty file is valid.

@@ -1,0 +1,9 @@
+//! The service by its public interface.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod check;
+mod commands;
+mod import;
+mod replay;
+mod runs;
