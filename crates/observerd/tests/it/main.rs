@@ -12,3 +12,9 @@ mod shell;
 mod smoke;
 mod store;
 mod streams;
+//! The service by its public interface.
+mod check;
+mod commands;
+mod import;
+mod replay;
+mod runs;
