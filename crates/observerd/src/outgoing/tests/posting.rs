@@ -82,9 +82,11 @@ async fn a_redirect_is_not_followed() {
     }
 }
 
+type Check = fn(Option<Duration>) -> bool;
+
 #[tokio::test]
 async fn retry_after_is_read() {
-    let cases: [(_, fn(Option<Duration>) -> bool); 9] = [
+    let cases: [(_, Check); 9] = [
         ("7", |after| after == Some(Duration::from_secs(7))),
         ("0", |after| after == Some(Duration::ZERO)),
         ("99999999999999999999999", |after| after == Some(Duration::from_secs(u64::MAX))),
