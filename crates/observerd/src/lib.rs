@@ -7,6 +7,7 @@ mod live;
 pub mod loops;
 pub mod operation;
 mod recorded;
+pub mod outgoing;
 pub mod ring;
 pub mod server;
 pub mod service;

@@ -29,3 +29,4 @@ impl Loops {
         self.group.statuses().into_iter().map(of).collect()
     }
 }
+pub mod escalation;

@@ -18,3 +18,4 @@ mod commands;
 mod import;
 mod replay;
 mod runs;
+mod escalation;
