@@ -4,6 +4,7 @@ pub mod config;
 mod keys;
 pub mod loops;
 pub mod operation;
+pub mod review;
 pub mod ring;
 pub mod server;
 pub mod store;

@@ -55,6 +55,9 @@ impl Emitted {
 mod tests {
     use super::*;
 
+    /// The list, and its changes.
+    type Step<'a> = (&'a [(&'a str, u64)], &'a [Change]);
+
     fn changes(emitted: &mut Emitted, list: &[(&str, u64)]) -> Vec<Change> {
         emitted.changes(list.iter().copied())
     }
@@ -63,8 +66,6 @@ mod tests {
     fn only_what_appears_doubles_or_vanishes_is_a_change() {
         let mut emitted = Emitted::default();
         let gone = |id: &str| Change::Vanished(id.to_owned());
-        // (the list, the changes)
-        type Step<'a> = (&'a [(&'a str, u64)], &'a [Change]);
         let steps: [Step<'_>; 8] = [
             (&[("a", 3), ("b", 1)], &[Change::Appeared(0), Change::Appeared(1)]),
             (&[("a", 5), ("b", 1)], &[]),
