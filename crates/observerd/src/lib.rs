@@ -8,6 +8,7 @@ pub mod loops;
 pub mod operation;
 mod recorded;
 pub mod outgoing;
+pub mod review;
 pub mod ring;
 pub mod server;
 pub mod service;

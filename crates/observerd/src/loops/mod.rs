@@ -1,5 +1,6 @@
 //! The loops of the service: each reads what was recorded, or records what it reads.
 
+mod changes;
 pub mod cluster;
 pub mod health;
 
@@ -30,3 +31,10 @@ impl Loops {
     }
 }
 pub mod escalation;
+mod digest;
+pub mod errors;
+mod first;
+mod intern;
+pub mod normalise;
+pub mod playbooks;
+pub mod recent;

@@ -19,3 +19,4 @@ mod import;
 mod replay;
 mod runs;
 mod escalation;
+mod analysis;
