@@ -18,6 +18,9 @@ pub const SCENARIO: &str = "scenario";
 /// The source of lines of the overseer's file of corrections.
 pub const CORRECTION: &str = "overseer_correction";
 
+/// The endpoint of a correction that names none.
+pub const CORRECTION_ENDPOINT: &str = "/overseer/correction";
+
 /// The sources that have a name of their own in metrics. Any other name is allowed.
 pub const KNOWN_SOURCES: [&str; 4] = [DEFAULT_SOURCE, SCENARIO, "langfuse", CORRECTION];
 
@@ -61,9 +64,41 @@ impl Operation {
     ///
     /// [`OperationError`] names the field. Nothing of a value is repeated.
     pub fn read(text: &str, now: Timestamp) -> Result<(Self, Entry), OperationError> {
+        Self::read_with(text, now, None)
+    }
+
+    /// Reads a correction: as [`read`](Self::read), but `source` is always [`CORRECTION`], and `endpoint` may be missing, empty or
+    /// `null`: it is [`CORRECTION_ENDPOINT`] then. Another `source` stays as `line_source`.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_correction(text: &str, now: Timestamp) -> Result<(Self, Entry), OperationError> {
+        Self::read_with(text, now, Some(CORRECTION_ENDPOINT))
+    }
+
+    fn read_with(
+        text: &str,
+        now: Timestamp,
+        correction: Option<&str>,
+    ) -> Result<(Self, Entry), OperationError> {
         let fields = Fields::of(text)?;
         let mut known = Known::default();
         known.read(&fields)?;
+        let mut changed = Vec::new();
+        if let Some(endpoint) = correction {
+            if known.endpoint.trim().is_empty() {
+                endpoint.clone_into(&mut known.endpoint);
+                changed.push(("endpoint", known.endpoint.clone()));
+            }
+            if known.source != CORRECTION {
+                let other = std::mem::replace(&mut known.source, CORRECTION.to_owned());
+                changed.push(("source", CORRECTION.to_owned()));
+                if !other.is_empty() && fields.0.iter().all(|(name, _)| name != "line_source") {
+                    changed.push(("line_source", other));
+                }
+            }
+        }
         if known.endpoint.trim().is_empty() {
             return Err(OperationError::field("endpoint", "is required, and must not be empty"));
         }
@@ -79,7 +114,6 @@ impl Operation {
         if known.duration_ms.is_some_and(|duration| !(0.0..f64::INFINITY).contains(&duration)) {
             return Err(OperationError::field("duration_ms", "must be zero or more, and finite"));
         }
-        let mut changed = Vec::new();
         let (timestamp, timestamp_text) = if known.timestamp.is_empty() {
             (now, now.to_string())
         } else {

@@ -38,3 +38,4 @@ mod intern;
 pub mod normalise;
 pub mod playbooks;
 pub mod recent;
+pub mod tail;

@@ -20,3 +20,4 @@ mod replay;
 mod runs;
 mod escalation;
 mod analysis;
+mod tail;
