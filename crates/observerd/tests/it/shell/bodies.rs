@@ -154,3 +154,17 @@ async fn bodies_share_their_memory() {
     drop((slow, other));
     app.stop().await;
 }
+
+/// A socket that is closed with unread bytes is reset: the client's write fails, and it may never read the answer.
+#[tokio::test]
+async fn a_client_that_sends_all_before_it_reads_gets_the_answer() {
+    let app = App::start(&patient()).await;
+    let mut client = Client::connect(app.address).await;
+    client.send(head("Content-Length: 20000000")).await;
+    for _ in 0..20 {
+        client.send("x".repeat(MOST)).await;
+    }
+    assert_eq!(client.answer().await.problem(), "body-too-large");
+    drop(client);
+    app.stop().await;
+}
