@@ -3,34 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use observerd::cli::Cli;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    observerd::cli::Cli::parse().run().await
-use std::io;
-use clap::{Parser, Subcommand};
-use observerd::cli::{check, import, outcome::exit_code, replay};
-/// A witness.
-#[derive(Parser)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-#[derive(Subcommand)]
-enum Command {
-    Check(check::CheckArgs),
-    Import(import::ImportArgs),
-    Replay(replay::ReplayArgs),
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let Ok(runtime) = tokio::runtime::Runtime::new() else { return ExitCode::from(2) };
-    let mut out = io::BufWriter::new(io::stdout());
-    let result = match cli.command {
-        Command::Check(args) => runtime.block_on(check::run(&args, &mut out)),
-        Command::Import(args) => runtime.block_on(import::run(&args, &mut out)),
-        Command::Replay(args) => runtime.block_on(replay::run(&args, &mut out)),
-    };
-    // Standard input may not end.
-    runtime.shutdown_background();
-    exit_code(result)
+    Cli::parse().run()
 }

@@ -15,7 +15,7 @@ use watchkeeper_journal::{CloseError, JournalConfig};
 
 use crate::config::{Auth, ObserverdConfig};
 use crate::live::Live;
-use crate::loops::Loops;
+use crate::loops::{Loops, LoopsError};
 use crate::server::accept::{AcceptConfig, Drained, serve};
 use crate::server::app::App;
 use crate::server::auth::{Access, AuthError};
@@ -63,7 +63,7 @@ impl TokenPlace {
         if let Some(token) = token {
             return Ok(access(Access::token(token)));
         }
-        let (directory, temporary) = if config.persist_path.as_os_str().is_empty() {
+        let (directory, temporary) = if data_directory(config).is_none() {
             let temporary = tempfile::Builder::new().prefix("observerd-").tempdir();
             let temporary = temporary.map_err(|source| ServiceError::TokenDirectory { source })?;
             (temporary.path().to_path_buf(), Some(temporary))
@@ -108,17 +108,21 @@ impl Service {
         let TokenPlace { access, path, directory } = TokenPlace::find(&config, token)?;
         let gate = Gate { hosts: Hosts::new(address, &config.hosts)?, rate: RateLimit::new(&config.limits) };
         let accepting = AcceptConfig::from(&config.limits);
+        let stop = CancellationToken::new();
+        // They outlive the requests that read them.
+        let loops_stop = CancellationToken::new();
+        let loops = Loops::start(&store, &config, data_directory(&config), &loops_stop).await?;
         let app = Arc::new(App {
             live: Live::follow(store.journal()),
             store,
-            loops: Loops::default(),
+            loops,
             streams: Streams::new(&config.limits),
             bodies: Bodies::new(&config.limits),
             connections: Arc::clone(&accepting.counts),
             limits: config.limits.clone(),
             metrics: Metrics::default(),
             access: Arc::new(access),
-            stop: CancellationToken::new(),
+            stop,
             started: Instant::now(),
         });
         let router = shell(routes(&app), Arc::new(gate));
@@ -154,16 +158,20 @@ impl Service {
         if let Ok(Drained { served, aborted, .. }) = (&mut self.accepting.0).await {
             tracing::info!(served, aborted, "drained");
         }
-        self.app.loops.group.stop_all().await;
+        self.app.loops.stop().await;
         self.app.store.close().await
     }
 }
 
+/// `None` for a service in memory.
+fn data_directory(config: &ObserverdConfig) -> Option<&Path> {
+    Some(config.persist_path.as_path()).filter(|path| !path.as_os_str().is_empty())
+}
+
 fn store_config(config: &ObserverdConfig) -> StoreConfig {
-    let is_memory = config.persist_path.as_os_str().is_empty();
     let defaults = JournalConfig::default();
     StoreConfig {
-        directory: (!is_memory).then(|| PathBuf::from(&config.persist_path)),
+        directory: data_directory(config).map(Path::to_path_buf),
         journal: JournalConfig {
             durability: config.durability.into(),
             segment_bytes: config.segment_bytes,
@@ -205,6 +213,9 @@ pub enum ServiceError {
         #[source]
         source: io::Error,
     },
+    /// A loop cannot be started.
+    #[error(transparent)]
+    Loops(#[from] LoopsError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use watchkeeper::report::error_chain;
 
-use crate::config::ObserverdConfig;
+use crate::config::{self, Flags, ObserverdConfig};
 use crate::server::token::Token;
 use crate::service::Service;
 
@@ -89,17 +89,9 @@ pub(super) async fn run(args: ServeArgs) -> ExitCode {
 impl ServeArgs {
     /// The configuration with what the flags say.
     fn config(self) -> Result<ObserverdConfig, String> {
-        let mut config = ObserverdConfig::default();
-        if let Some(listen) = self.listen {
-            config.bind = listen;
-        }
-        if let Some(directory) = self.data_dir {
-            config.persist_path = directory;
-        }
-        if let Some(file) = self.token_file {
-            config.token_file = file;
-        }
-        Ok(config)
+        let flags = Flags { listen: self.listen, data_dir: self.data_dir, token_file: self.token_file };
+        let config = config::load(self.config.as_deref(), &flags).map_err(|error| error_chain(&error))?;
+        Ok(config.observerd)
     }
 }
 

@@ -12,6 +12,7 @@ use watchkeeper_journal::Durability;
 
 use super::app::App;
 use super::query::Query;
+use crate::loops::escalation::{Escalation, EscalationStatus};
 use crate::loops::health::LoopHealth;
 
 /// What is asked for.
@@ -51,6 +52,8 @@ pub(crate) struct Health {
     storage: StorageHealth,
     /// The loops, each with its freshness.
     loops: Vec<LoopHealth>,
+    /// The escalation of clusters of errors; `null` without a webhook.
+    escalation: Option<EscalationStatus>,
 }
 
 /// Where operations go.
@@ -102,6 +105,10 @@ impl App {
             reasons.push("the service is stopping".to_owned());
         }
         let mut warnings: Vec<_> = loops.iter().filter_map(LoopHealth::warning).collect();
+        let escalation = self.loops.escalation().map(Escalation::status);
+        if let Some(EscalationStatus { failing: true, last_error, .. }) = &escalation {
+            warnings.push(format!("escalation fails: {}", last_error.as_deref().unwrap_or("see the log")));
+        }
         if self.access.is_open() {
             warnings.push(
                 "each process of this machine may call without a token (auth = \"loopback-open\")".to_owned(),
@@ -120,6 +127,7 @@ impl App {
             auth: if self.access.is_open() { "loopback-open" } else { "token" },
             storage,
             loops,
+            escalation,
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod accept;
 mod activity;
+pub(crate) mod analysis;
 pub(crate) mod app;
 pub mod auth;
 mod authority;

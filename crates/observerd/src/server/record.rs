@@ -160,7 +160,7 @@ async fn read(
     Ok((body, Some(permit)))
 }
 
-fn text(body: &[u8]) -> Result<&str, Problem> {
+pub(crate) fn text(body: &[u8]) -> Result<&str, Problem> {
     std::str::from_utf8(body).map_err(|error| {
         let detail = format!("the body is no UTF-8 from byte {} on: send JSON as UTF-8", error.valid_up_to());
         Problem::new(StatusCode::BAD_REQUEST, "invalid-json", "Invalid JSON", detail)

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use super::app::App;
 use super::auth::require_token;
 use super::document::document;
-use super::{health, read, record, scrape};
+use super::{analysis, health, read, record, scrape};
 
 /// The two prefixes of each route.
 pub(crate) const PREFIXES: [&str; 2] = ["/v1/observer", "/observer"];
@@ -49,7 +49,10 @@ pub(crate) fn routes(app: &Arc<App>) -> Router {
     let guarded = OpenApiRouter::<Arc<App>>::with_openapi(Description::openapi())
         .routes(routes!(record::event))
         .routes(routes!(record::events, read::events))
-        .routes(routes!(read::stats));
+        .routes(routes!(read::stats))
+        .routes(routes!(analysis::clusters))
+        .routes(routes!(analysis::playbooks))
+        .routes(routes!(analysis::review_operation));
     let open = OpenApiRouter::<Arc<App>>::new().routes(routes!(health::health));
     let (guarded, described) = guarded.split_for_parts();
     let (open, more) = open.split_for_parts();
@@ -68,7 +71,8 @@ pub(crate) fn routes(app: &Arc<App>) -> Router {
     let metrics = Router::new().route("/metrics", get(scrape::metrics)).with_state(Arc::clone(app));
     let guarded = under_prefixes(&guarded)
         .merge(metrics)
-        .layer(from_fn_with_state(Arc::clone(&app.access), require_token));
+        // Not for what is no route: 404 and 405 need no token.
+        .route_layer(from_fn_with_state(Arc::clone(&app.access), require_token));
     guarded.merge(under_prefixes(&open)).layer(from_fn_with_state(Arc::clone(app), count))
 }
 

@@ -4,20 +4,19 @@
 
 mod support;
 
+mod analysis;
+mod check;
+mod commands;
+mod escalation;
 mod events;
 mod full_disk;
+mod import;
 mod program;
 mod recording;
+mod replay;
+mod runs;
 mod shell;
 mod smoke;
 mod store;
 mod streams;
-//! The service by its public interface.
-mod check;
-mod commands;
-mod import;
-mod replay;
-mod runs;
-mod escalation;
-mod analysis;
 mod tail;

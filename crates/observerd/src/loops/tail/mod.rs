@@ -38,7 +38,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use watchkeeper::runtime::CancellationToken;
 use watchkeeper::{ObservationConfig, ObservationRuntime, ObservationRuntimeError, StaticSourceProvider};
 
 use crate::config::CorrectionsConfig;
@@ -59,7 +58,22 @@ const POLL: Duration = Duration::from_secs(30);
 /// The shortest time between two polls while there are more lines.
 const GAP: Duration = Duration::from_millis(1);
 
-/// Starts the tail, and returns at once: a missing file or a long search delays nothing. `None` if no path is set.
+/// How the tail is observed: give it a `parent`, and what it resumes from, before [`start`]. `None` if no path is set.
+#[must_use]
+pub fn observation(config: &CorrectionsConfig) -> Option<ObservationConfig> {
+    let is_set = !config.path.as_os_str().is_empty();
+    is_set.then(|| ObservationConfig {
+        name: Some(NAME.to_owned()),
+        interval: config.every,
+        init_timeout: SEARCH,
+        poll_timeout: POLL,
+        wake: Some(Arc::new(Notify::new())),
+        min_gap: GAP,
+        ..ObservationConfig::default()
+    })
+}
+
+/// Starts the tail, and returns at once: a missing file or a long search delays nothing.
 ///
 /// `directory` is the data directory; `None` for a store in memory.
 ///
@@ -70,24 +84,11 @@ pub fn start(
     store: &Store,
     config: &CorrectionsConfig,
     directory: Option<&Path>,
-    parent: CancellationToken,
-) -> Result<Option<ObservationRuntime<CorrectionsTail>>, ObservationRuntimeError> {
-    if config.path.as_os_str().is_empty() {
-        return Ok(None);
-    }
-    let wake = Arc::new(Notify::new());
-    let observer = CorrectionsTail::new(store.clone(), directory, Arc::clone(&wake));
-    let settings = ObservationConfig {
-        name: Some(NAME.to_owned()),
-        interval: config.every,
-        init_timeout: SEARCH,
-        poll_timeout: POLL,
-        wake: Some(wake),
-        min_gap: GAP,
-        parent: Some(parent),
-        ..ObservationConfig::default()
-    };
+    observation: ObservationConfig,
+) -> Result<ObservationRuntime<CorrectionsTail>, ObservationRuntimeError> {
+    let wake = observation.wake.clone().unwrap_or_default();
+    let observer = CorrectionsTail::new(store.clone(), directory, wake);
     let sources =
         StaticSourceProvider::new(vec![watchkeeper::ObservedSource::new(NAME, config.path.clone())]);
-    ObservationRuntime::start_in_background(sources, observer, settings).map(Some)
+    ObservationRuntime::start_in_background(sources, observer, observation)
 }
