@@ -17,7 +17,7 @@ struct Cli {
 enum Command {
     Check(check::CheckArgs),
     Import(import::ImportArgs),
-    Replay(replay::ReplayArgs),
+    Replay(Box<replay::ReplayArgs>),
 }
 
 fn main() -> ExitCode {

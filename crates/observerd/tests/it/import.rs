@@ -56,16 +56,16 @@ fn cat(directory: &Path) -> Vec<u8> {
 
 /// A file of the replaced system, with what programs and crashes leave in one.
 fn old_file() -> Vec<u8> {
-    let mut text = String::new();
-    for n in 0..40 {
+    let line = |n: usize| {
+        let (day, success) = (n % 28 + 1, !n.is_multiple_of(3));
         let source = ["mcp", "scenario", "langfuse", "nobody's"][n % 4];
-        text.push_str(&format!(
-            "{{\"timestamp\":\"2026-11-{:02}T08:00:{n:02}Z\",\"source\":\"{source}\",\"endpoint\":\"/e/{n}\",\"success\":{},\
-             \"duration_ms\":{n}.25,\"error\":\"\",\"extra\":{{\"n\":[{n},null,\"\\u00e9 \\\"x\\\"\"]}}}}\n",
-            n % 28 + 1,
-            n % 3 > 0
-        ));
-    }
+        format!(
+            "{{\"timestamp\":\"2026-11-{day:02}T08:00:{n:02}Z\",\"source\":\"{source}\",\"endpoint\":\"/e/{n}\",\
+             \"success\":{success},\"duration_ms\":{n}.25,\"error\":\"\",\
+             \"extra\":{{\"n\":[{n},null,\"\\u00e9 \\\"x\\\"\"]}}}}\n"
+        )
+    };
+    let text = (0..40).map(line).collect::<Vec<_>>().concat();
     let damaged = text.replacen("{\"timestamp\":\"2026-11-05", "\u{1}{\"timest", 1);
     format!("{damaged}\r\n[1]\n{{\"endpoint\":\"/last\",\"success\":tr").into_bytes()
 }

@@ -4,6 +4,7 @@
 
 mod check;
 mod commands;
+mod expect;
 mod import;
 mod replay;
 mod runs;
