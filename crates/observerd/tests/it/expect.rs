@@ -105,6 +105,7 @@ const OF_A_RUN: &[Case] = &[
         Problems,
         "not met in time: \"/polls stays the same for 1s\" within 3s",
     ),
+    ("never --at /polls --is -1 --during 2200ms", Fine, "met: \"never: /polls is -1\" in cycle 4"),
     ("event --at /third --is 6 --within 10s", Fine, "met: \"an event: /third is 6\" in cycle 10"),
     (
         "event --at /third --is 6 --within 2s",

@@ -171,3 +171,31 @@ fn the_program_reads_standard_input() {
     assert_eq!(output.status.code(), Some(2));
     assert!(output.stdout.is_empty());
 }
+
+/// A pipe that stays open does not keep the program.
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_an_import_and_what_was_appended_stays() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_observerd"))
+        .args(["import", "-", "--data", data.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"{\"endpoint\":\"/a\"}\n").unwrap();
+    while watchkeeper_journal::JournalView::open(&data).map_or(0, |view| view.cursor().seq()) == 0 {
+        assert_eq!(child.try_wait().unwrap(), None);
+        std::thread::yield_now();
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(input);
+    assert_eq!(output.status.code(), Some(2));
+    let problem = String::from_utf8(output.stderr).unwrap();
+    assert!(problem.contains("standard input: interrupted after 1 records were appended"), "{problem}");
+    assert_eq!(old_reader(&cat(&data)).len(), 1);
+}

@@ -77,7 +77,7 @@ pub struct ExpectArgs {
     #[arg(long, value_name = "POINTER", requires = "expect")]
     pub at: Option<String>,
     /// The value is this JSON
-    #[arg(long, value_name = "JSON", requires = "expect", conflicts_with_all = ["at_least", "at_most", "exists"])]
+    #[arg(long, value_name = "JSON", requires = "expect", allow_hyphen_values = true, conflicts_with_all = ["at_least", "at_most", "exists"])]
     pub is: Option<String>,
     /// The value is a number of at least N
     #[arg(
