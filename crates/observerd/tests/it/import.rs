@@ -56,16 +56,16 @@ fn cat(directory: &Path) -> Vec<u8> {
 
 /// A file of the replaced system, with what programs and crashes leave in one.
 fn old_file() -> Vec<u8> {
-    let mut text = String::new();
-    for n in 0..40 {
+    let line = |n: usize| {
+        let (day, success) = (n % 28 + 1, !n.is_multiple_of(3));
         let source = ["mcp", "scenario", "langfuse", "nobody's"][n % 4];
-        text.push_str(&format!(
-            "{{\"timestamp\":\"2026-11-{:02}T08:00:{n:02}Z\",\"source\":\"{source}\",\"endpoint\":\"/e/{n}\",\"success\":{},\
-             \"duration_ms\":{n}.25,\"error\":\"\",\"extra\":{{\"n\":[{n},null,\"\\u00e9 \\\"x\\\"\"]}}}}\n",
-            n % 28 + 1,
-            n % 3 > 0
-        ));
-    }
+        format!(
+            "{{\"timestamp\":\"2026-11-{day:02}T08:00:{n:02}Z\",\"source\":\"{source}\",\"endpoint\":\"/e/{n}\",\
+             \"success\":{success},\"duration_ms\":{n}.25,\"error\":\"\",\
+             \"extra\":{{\"n\":[{n},null,\"\\u00e9 \\\"x\\\"\"]}}}}\n"
+        )
+    };
+    let text = (0..40).map(line).collect::<Vec<_>>().concat();
     let damaged = text.replacen("{\"timestamp\":\"2026-11-05", "\u{1}{\"timest", 1);
     format!("{damaged}\r\n[1]\n{{\"endpoint\":\"/last\",\"success\":tr").into_bytes()
 }
@@ -170,4 +170,32 @@ fn the_program_reads_standard_input() {
     let output = program(&["import", "missing.jsonl", "--data", data.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
     assert!(output.stdout.is_empty());
+}
+
+/// A pipe that stays open does not keep the program.
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_an_import_and_what_was_appended_stays() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_observerd"))
+        .args(["import", "-", "--data", data.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"{\"endpoint\":\"/a\"}\n").unwrap();
+    while watchkeeper_journal::JournalView::open(&data).map_or(0, |view| view.cursor().seq()) == 0 {
+        assert_eq!(child.try_wait().unwrap(), None);
+        std::thread::yield_now();
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(input);
+    assert_eq!(output.status.code(), Some(2));
+    let problem = String::from_utf8(output.stderr).unwrap();
+    assert!(problem.contains("standard input: interrupted after 1 records were appended"), "{problem}");
+    assert_eq!(old_reader(&cat(&data)).len(), 1);
 }

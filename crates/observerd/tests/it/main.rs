@@ -9,6 +9,7 @@ mod check;
 mod commands;
 mod escalation;
 mod events;
+mod expect;
 mod full_disk;
 mod import;
 mod program;

@@ -92,14 +92,15 @@ pub(crate) fn app() -> Vec<String> {
 
 /// The texts of a run of `PerSource` of seven seconds: n1 counts seconds, n2 fails from 2 s to 4 s and leaves at 6 s.
 pub(crate) fn nodes() -> Vec<String> {
-    async fn probe(start: Instant, node: ObservedSource<u64>) -> Result<u64, DynError> {
+    let probe = |start: Instant, node: &ObservedSource<u64>| {
         let second = start.elapsed().as_secs();
         if *node.name == *"n2" && (2..4).contains(&second) { Err("refused".into()) } else { Ok(second) }
-    }
+    };
     recorded(async {
         let start = Instant::now();
         let sources = SharedSources::new(["n1", "n2"].map(|name| ObservedSource::new(name, 0)).into());
-        let observer = PerSource::new(move |node| probe(start, node));
+        let observer =
+            PerSource::new(move |node| std::future::ready::<Result<u64, DynError>>(probe(start, &node)));
         let config = observation("nodes");
         let runtime =
             ObservationRuntime::start_in_background(sources.clone(), observer, config.clone()).unwrap();

@@ -20,11 +20,10 @@ pub(super) fn changes(before: &Value, after: &Value) -> String {
     }
     let more = found.len().saturating_sub(SHOWN);
     found.truncate(SHOWN);
-    let mut text = found.join("; ");
     if more > 0 {
-        text.push_str(&format!("; and {more} more"));
+        found.push(format!("and {more} more"));
     }
-    text
+    found.join("; ")
 }
 
 /// A snapshot of `PerSource` without what counts up in each cycle: its sources with their values.

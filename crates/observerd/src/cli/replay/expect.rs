@@ -77,7 +77,7 @@ pub struct ExpectArgs {
     #[arg(long, value_name = "POINTER", requires = "expect")]
     pub at: Option<String>,
     /// The value is this JSON
-    #[arg(long, value_name = "JSON", requires = "expect", conflicts_with_all = ["at_least", "at_most", "exists"])]
+    #[arg(long, value_name = "JSON", requires = "expect", allow_hyphen_values = true, conflicts_with_all = ["at_least", "at_most", "exists"])]
     pub is: Option<String>,
     /// The value is a number of at least N
     #[arg(
@@ -272,7 +272,7 @@ pub(super) async fn judge(
         }
         Ok(met) => {
             let time = met.at.map(|at| format!(", at {}", humantime::format_rfc3339_millis(at)));
-            (Outcome::Fine, format!("met: \"{label}\" in cycle {}{}", met.cycle, time.unwrap_or_default()))
+            (Outcome::Fine, format!("met: {label:?} in cycle {}{}", met.cycle, time.unwrap_or_default()))
         }
         Err(unmet) => {
             let is_invalid = matches!(unmet.outcome(), UnmetOutcome::Invalid(_));
@@ -353,25 +353,26 @@ fn wait(handle: &ObservationHandle<AnyRun>, what: What, window: Duration) -> (St
             within!(label, wait, Met::event)
         }
         What::Reaches(state) => {
-            within!(format!("the run reaches {state}"), handle.reaches(state), Met::status)
+            within!(format!("the runtime reaches {state}"), handle.reaches(state), Met::status)
         }
         What::Fresh => during!("the data stays fresh".to_owned(), handle.stays_fresh(), Met::status),
         What::Stale => within!("the data becomes stale".to_owned(), handle.becomes_stale(), Met::status),
         What::SourceFresh(name) => {
-            within!(format!("{} answers", one_line(&name, 100)), handle.source_fresh(&name), Met::snapshot)
+            within!(source(&name, "is fresh"), handle.source_fresh(&name), Met::snapshot)
         }
         What::SourceStale(name) => {
-            within!(format!("{} is stale", one_line(&name, 100)), handle.source_stale(&name), Met::snapshot)
+            within!(source(&name, "is stale"), handle.source_stale(&name), Met::snapshot)
         }
         What::SourceFailing(name) => {
-            within!(
-                format!("{} is failing", one_line(&name, 100)),
-                handle.source_failing(&name),
-                Met::snapshot
-            )
+            within!(source(&name, "is failing"), handle.source_failing(&name), Met::snapshot)
         }
         What::SourceVanished(name) => {
-            within!(format!("{} has left", one_line(&name, 100)), handle.source_vanished(&name), Met::status)
+            within!(source(&name, "has vanished"), handle.source_vanished(&name), Met::status)
         }
     }
+}
+
+/// As the core calls it.
+fn source(name: &str, is: &str) -> String {
+    format!("source \"{}\" {is}", one_line(name, 100))
 }

@@ -11,9 +11,6 @@ mod select;
 mod show;
 mod timeline;
 
-#[cfg(test)]
-mod tests;
-
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,9 +31,9 @@ pub use select::ItemKind;
 /// events, failures, changes of the sources, transitions of the state, stops, and gaps in the record. It works on the runs of
 /// every program, also while one is recorded. Several runs are listed, and --run names one.
 ///
-/// --json prints one object a line: the record as the journal has it (kind, at, time, number, cursor, cycle, event_count,
-/// state, and what was published in sources, success and failure), with its number in the journal as `record`, and with
-/// `missing` (first, last, cause) if records before it are missing. Imported into DIR/run/NAME, they are a run again.
+/// --json prints one object a line: the record as the journal has it (kind, at, time, number, cursor, cycle, state, and
+/// what was published in sources, success and failure), with its number in the journal as `record`, and with `missing`
+/// (first, last, cause) if records before it are missing. Imported into DIR/run/NAME, they are a run again.
 ///
 /// --expect judges a wait over the record, with the verdict that it had in the run: the window begins with the record,
 /// or after --after-cycle, and ends by the time of the record.

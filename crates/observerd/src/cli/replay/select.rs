@@ -1,7 +1,5 @@
 //! Which lines are shown.
 
-use std::fmt;
-
 use clap::ValueEnum;
 use jiff::Timestamp;
 
@@ -44,15 +42,6 @@ pub(super) fn bound(text: &str) -> Result<Bound, &'static str> {
         return Ok(Bound::Cycle(cycle));
     }
     rfc3339(text).map(Bound::Time).ok_or("give the number of a cycle, or a time such as 2026-11-30T08:15:00Z")
-}
-
-impl fmt::Display for Bound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cycle(cycle) => write!(f, "cycle {cycle}"),
-            Self::Time(time) => time.fmt(f),
-        }
-    }
 }
 
 /// What is asked for.

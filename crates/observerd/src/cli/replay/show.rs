@@ -187,22 +187,21 @@ fn joined(before: Option<Gap>, mut gap: Gap) -> Gap {
 
 /// The record's own text, after its number.
 fn exported(record: &Record, missing: Option<&Gap>, was_exported: bool) -> String {
-    let mut begin = String::from("{");
+    let mut begin = Vec::new();
     // An exported run that was imported has a number already.
     if !was_exported {
-        begin.push_str(&format!("\"record\":{},", record.number()));
-        if let Some(Gap { first, last, cause, .. }) = missing {
+        begin.push(format!("\"record\":{},", record.number()));
+        begin.extend(missing.map(|Gap { first, last, cause, .. }| {
             let cause = match cause {
                 GapCause::Retired => "retired",
                 GapCause::Damaged { .. } => "damaged",
                 _ => "missing",
             };
-            let missing = json!({ "first": first, "last": last, "cause": cause });
-            begin.push_str(&format!("\"missing\":{missing},"));
-        }
+            format!("\"missing\":{},", json!({ "first": first, "last": last, "cause": cause }))
+        }));
     }
     let fields = record.body().trim_start().strip_prefix('{').unwrap_or_default();
-    text::json(&format!("{begin}{fields}"))
+    text::json(&format!("{{{}{fields}", begin.concat()))
 }
 
 /// To the millisecond.

@@ -111,14 +111,10 @@ impl Timeline {
             (!those.is_empty()).then(|| names(those, 200))
         };
         let (joined, left) = (only(sources, before), only(before, sources));
-        let mut text = names(sources.iter().map(String::as_str), 200);
-        if let Some(joined) = joined.filter(|_| !before.is_empty()) {
-            text.push_str(&format!("; joined: {joined}"));
-        }
-        if let Some(left) = left {
-            text.push_str(&format!("; left: {left}"));
-        }
-        text
+        let joined = joined.filter(|_| !before.is_empty()).map(|joined| format!("joined: {joined}"));
+        let all = names(sources.iter().map(String::as_str), 200);
+        let parts = [Some(all), joined, left.map(|left| format!("left: {left}"))];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 
     fn success<'a>(&self, success: &'a Success, is_another: bool) -> Item<'a> {

@@ -393,7 +393,7 @@ fn all_mistakes_of_a_text_come_at_once_and_in_order() {
 
 #[test]
 fn a_text_of_mistakes_alone_is_bounded() {
-    let text: String = (0..50_000).map(|n| format!("k{n} = 1\n")).collect();
+    let text: String = (0..50_000).map(|n| format!("k{n} = 1")).collect::<Vec<_>>().join("\n");
     let found = parse(&text, &env).unwrap_err();
     assert_eq!(found.len(), 1_000);
     let deep = format!("a = {}", "[".repeat(100_000));

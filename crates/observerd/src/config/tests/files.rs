@@ -47,7 +47,7 @@ fn lines_of_findings_begin_with_the_file() {
 
 #[test]
 fn twenty_findings_are_shown_and_the_others_counted() {
-    let (_directory, path) = file((0..33).map(|n| format!("k{n} = 1\n")).collect::<String>());
+    let (_directory, path) = file((0..33).map(|n| format!("k{n} = 1")).collect::<Vec<_>>().join("\n"));
     let lines = lines(&path, read(&path));
     assert_eq!(lines.len(), 21);
     assert_eq!(lines[20], "observerd.toml: 13 further problems are not shown: fix these first");

@@ -76,6 +76,31 @@ fn names_of_values_are_read() {
 }
 
 #[test]
+fn hosts_networks_and_webhooks_of_each_form_are_read() {
+    let hosts = [
+        "localhost",
+        "a_b.example",
+        "EXAMPLE.org.",
+        "x:1",
+        "127.0.0.1:80",
+        "[::1]",
+        "[fe80::1]:65535",
+        "7.example",
+    ];
+    let networks = ["127.0.0.1", "10.2.0.0/16", "::1", "fd00::/8", "0.0.0.0/0"];
+    for webhook in
+        ["http://a", "https://h.example:8443/x?token=y", "http://[::1]:9/", "HTTPS://A.example", ""]
+    {
+        let text = format!(
+            "[observerd]\nhosts = {hosts:?}\noutgoing.allow = {networks:?}\nescalation.webhook = \"{webhook}\"\n"
+        );
+        let config = read(&text).observerd;
+        assert_eq!((config.hosts.len(), config.outgoing.allow.len()), (hosts.len(), networks.len()));
+        assert_eq!(config.escalation.webhook, webhook);
+    }
+}
+
+#[test]
 fn each_number_and_each_duration_has_a_range() {
     let schema = keys::schema();
     for key in keys::all(&schema) {
