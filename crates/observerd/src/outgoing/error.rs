@@ -78,7 +78,7 @@ pub enum OutgoingError {
         found: SocketAddr,
     },
     /// It took too long.
-    #[error("{origin}: no end of {step} in time: check that the server answers, or raise the time-out")]
+    #[error("{origin}: {step} took too long: check that the server answers, or raise the time-out")]
     Timeout {
         /// The peer.
         origin: Origin,
@@ -149,7 +149,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Resolve => "the resolution of the name",
-            Self::Connect => "the connecting",
+            Self::Connect => "connecting",
             Self::Tls => "the TLS handshake",
             Self::Answer => "the request",
         })

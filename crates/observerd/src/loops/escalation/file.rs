@@ -93,6 +93,9 @@ impl EscalationFile {
         file.sync_all()?;
         drop(file);
         fs::rename(&new, self.path())?;
-        File::open(&self.directory)?.sync_all()
+        // Elsewhere a directory cannot be opened.
+        #[cfg(unix)]
+        File::open(&self.directory)?.sync_all()?;
+        Ok(())
     }
 }
