@@ -18,7 +18,6 @@ use observerd::loops::tail::{self, CorrectionsTail, TailEvent, TailReport};
 use observerd::store::Store;
 use tempfile::TempDir;
 use watchkeeper::ObservationRuntime;
-use watchkeeper::runtime::CancellationToken;
 use watchkeeper_journal::medium::{Directory, Medium};
 use watchkeeper_journal::{Journal, JournalConfig, ReadFrom, ReadItem, Record};
 
@@ -75,7 +74,7 @@ impl Rig {
         let config = CorrectionsConfig { path: self.path.clone(), every: Duration::from_hours(1) };
         let data = self.data();
         let directory = self.saves.then_some(data.as_path());
-        tail::start(store, &config, directory, CancellationToken::new()).unwrap().unwrap()
+        tail::start(store, &config, directory, tail::observation(&config).unwrap()).unwrap()
     }
 
     /// Another tail on the store that is open.

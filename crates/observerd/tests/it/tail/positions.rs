@@ -151,7 +151,7 @@ async fn in_memory_a_restart_reads_the_file_from_its_begin() {
         let store = Store::of(Journal::in_memory(JournalConfig::default()).unwrap(), 100).await.unwrap();
         // The second tail of one store goes on.
         for _ in 0..2 {
-            let tail = tail::start(&store, &config, None, CancellationToken::new()).unwrap().unwrap();
+            let tail = tail::start(&store, &config, None, tail::observation(&config).unwrap()).unwrap();
             tail.poll_now_and_wait().await.unwrap();
             let _ = tail.stop().await;
         }
