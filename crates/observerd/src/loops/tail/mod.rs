@@ -23,6 +23,15 @@
 //! the service was stopped is found in its directory if its name still begins as before, and is read to its end.
 //!
 //! In memory there is no position after a restart: the file is read from its begin.
+//!
+//! An append that fails moves nothing on: its lines are read again. Bytes of a failed write or sync are removed by the journal
+//! before it takes another append; if the process ends before, the newest position shows whether they survived.
+//!
+//! # Limits
+//!
+//! Lines that no poll saw are lost: those of a file that is truncated, or is renamed and replaced twice, between two polls, or is
+//! removed while the service is stopped. A writer must open the new file within a poll after a renaming; a file that still grows is
+//! left after 20 polls. A file that was copied has another inode, and is read from its begin.
 
 mod checkpoint;
 mod lines;
@@ -32,6 +41,8 @@ mod observer;
 mod place;
 mod report;
 mod search;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;

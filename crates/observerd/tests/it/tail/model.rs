@@ -114,7 +114,7 @@ impl Model {
             self.lines += 1;
             // Of different lengths: heads of less than 1,024 bytes, and of more.
             let x = "x".repeat(usize::try_from(n * 37 % 400).unwrap());
-            text += &format!("{{\"n\":{n},\"x\":\"{x}\"}}\n");
+            text.extend(["{\"n\":", &n.to_string(), ",\"x\":\"", &x, "\"}\n"]);
         }
         text
     }
@@ -226,7 +226,7 @@ async fn failed_poll(rig: &mut Rig, faulty: &Faulty, model: &mut Model, failing:
 
 /// More by hand: `PROPTEST_CASES=1000`.
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(24)
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48)
 }
 
 proptest! {
