@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use watchkeeper::report::debug_as_text;
 use watchkeeper_journal::{Cursor, Durability, Record};
 
-use crate::store::{Key, Recorded};
+use crate::recorded::Recorded;
 
 /// The most bytes of a key.
 pub const MAX_KEY: usize = 200;
@@ -20,8 +20,18 @@ impl Fingerprint {
     #[must_use]
     pub fn of(body: &[u8]) -> Self {
         let sum = Sha256::digest(body);
-        Self(sum.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+        let half = sum.iter().take(16).fold(0_u128, |half, byte| (half << 8) | u128::from(*byte));
+        Self(format!("{half:032x}"))
     }
+}
+
+/// An idempotency key with what it is given for.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// The key: 1 to 200 bytes.
+    pub key: String,
+    /// The fingerprint of the request's body.
+    pub fingerprint: Fingerprint,
 }
 
 impl Key {

@@ -8,9 +8,13 @@ mod keys;
 mod live;
 pub mod loops;
 pub mod operation;
+pub mod outgoing;
+mod recorded;
+pub mod review;
 pub mod ring;
 pub mod server;
 pub mod service;
 pub mod store;
 
-pub use keys::{Fingerprint, KeyError, MAX_KEY};
+pub use keys::{Fingerprint, Key, KeyError, MAX_KEY};
+pub use recorded::Recorded;

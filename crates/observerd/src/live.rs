@@ -123,10 +123,6 @@ impl Live {
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<Part>> {
         self.parts.subscribe()
     }
-
-    pub(crate) fn readers(&self) -> usize {
-        self.parts.receiver_count()
-    }
 }
 
 impl Drop for Live {

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use observerd::cli::Cli;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    observerd::cli::Cli::parse().run().await
+fn main() -> ExitCode {
+    Cli::parse().run()
 }

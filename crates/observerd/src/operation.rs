@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use watchkeeper::report::debug_as_text;
 use watchkeeper_journal::{Entry, EntryError, Record};
@@ -17,6 +17,9 @@ pub const SCENARIO: &str = "scenario";
 
 /// The source of lines of the overseer's file of corrections.
 pub const CORRECTION: &str = "overseer_correction";
+
+/// The endpoint of a correction that names none.
+pub const CORRECTION_ENDPOINT: &str = "/overseer/correction";
 
 /// The sources that have a name of their own in metrics. Any other name is allowed.
 pub const KNOWN_SOURCES: [&str; 4] = [DEFAULT_SOURCE, SCENARIO, "langfuse", CORRECTION];
@@ -61,9 +64,41 @@ impl Operation {
     ///
     /// [`OperationError`] names the field. Nothing of a value is repeated.
     pub fn read(text: &str, now: Timestamp) -> Result<(Self, Entry), OperationError> {
+        Self::read_with(text, now, None)
+    }
+
+    /// Reads a correction: as [`read`](Self::read), but `source` is always [`CORRECTION`], and `endpoint` may be missing, empty or
+    /// `null`: it is [`CORRECTION_ENDPOINT`] then. Another `source` stays as `line_source`.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_correction(text: &str, now: Timestamp) -> Result<(Self, Entry), OperationError> {
+        Self::read_with(text, now, Some(CORRECTION_ENDPOINT))
+    }
+
+    fn read_with(
+        text: &str,
+        now: Timestamp,
+        correction: Option<&str>,
+    ) -> Result<(Self, Entry), OperationError> {
         let fields = Fields::of(text)?;
         let mut known = Known::default();
         known.read(&fields)?;
+        let mut changed = Vec::new();
+        if let Some(endpoint) = correction {
+            if known.endpoint.trim().is_empty() {
+                endpoint.clone_into(&mut known.endpoint);
+                changed.push(("endpoint", known.endpoint.clone()));
+            }
+            if known.source != CORRECTION {
+                let other = std::mem::replace(&mut known.source, CORRECTION.to_owned());
+                changed.push(("source", CORRECTION.to_owned()));
+                if !other.is_empty() && fields.0.iter().all(|(name, _)| name != "line_source") {
+                    changed.push(("line_source", other));
+                }
+            }
+        }
         if known.endpoint.trim().is_empty() {
             return Err(OperationError::field("endpoint", "is required, and must not be empty"));
         }
@@ -79,7 +114,6 @@ impl Operation {
         if known.duration_ms.is_some_and(|duration| !(0.0..f64::INFINITY).contains(&duration)) {
             return Err(OperationError::field("duration_ms", "must be zero or more, and finite"));
         }
-        let mut changed = Vec::new();
         let (timestamp, timestamp_text) = if known.timestamp.is_empty() {
             (now, now.to_string())
         } else {
@@ -301,7 +335,7 @@ impl Known {
                     match what {
                         Kind::Text => "must be a string",
                         Kind::Flag => "must be true or false",
-                        Kind::Number => "must be a number",
+                        Kind::Number => "must be a number that is finite",
                     },
                 )
             })?;
@@ -321,11 +355,11 @@ impl Known {
     fn set(&mut self, name: &str, value: &str) -> Result<(), Kind> {
         let place = match name {
             "success" => {
-                self.success = read::<bool>(value).ok_or(Kind::Flag)?.unwrap_or(false);
+                self.success = read(value, Kind::Flag)?;
                 return Ok(());
             }
             "duration_ms" => {
-                self.duration_ms = read(value).ok_or(Kind::Number)?;
+                self.duration_ms = read(value, Kind::Number)?;
                 return Ok(());
             }
             "endpoint" => &mut self.endpoint,
@@ -338,7 +372,7 @@ impl Known {
             "event_kind" => &mut self.kind,
             _ => &mut self.role,
         };
-        *place = read::<String>(value).ok_or(Kind::Text)?.unwrap_or_default();
+        *place = read(value, Kind::Text)?;
         Ok(())
     }
 
@@ -365,9 +399,12 @@ enum Kind {
     Number,
 }
 
-/// `Some(None)` for `null`, `None` for another type.
-fn read<T: serde::de::DeserializeOwned>(value: &str) -> Option<Option<T>> {
-    serde_json::from_str(value).ok()
+/// `null` is the default.
+fn read<T: DeserializeOwned + Default>(value: &str, kind: Kind) -> Result<T, Kind> {
+    if value == "null" {
+        return Ok(T::default());
+    }
+    serde_json::from_str(value).map_err(|_| kind)
 }
 
 /// Why something is no operation. It shows nothing of the values.

@@ -2,42 +2,93 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::Router;
+use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use watchkeeper::report::debug_as_text;
 use watchkeeper_journal::{CloseError, JournalConfig};
 
-use crate::config::ObserverdConfig;
+use crate::config::{Auth, ObserverdConfig};
 use crate::live::Live;
-use crate::loops::Loops;
+use crate::loops::{Loops, LoopsError};
+use crate::server::accept::{AcceptConfig, Drained, serve};
 use crate::server::app::App;
+use crate::server::auth::{Access, AuthError};
+use crate::server::bodies::Bodies;
+use crate::server::hosts::{Hosts, HostsError};
 use crate::server::metrics::Metrics;
+use crate::server::rate::RateLimit;
 use crate::server::routes::routes;
+use crate::server::shell::{Gate, shell};
+use crate::server::streams::Streams;
+use crate::server::token::{TOKEN_FILE, Token, TokenError};
 use crate::store::{Store, StoreConfig, StoreError};
 
 /// A service that runs.
 pub struct Service {
     app: Arc<App>,
     address: SocketAddr,
-    accepting: JoinHandle<()>,
+    accepting: AbortOnDrop,
+    token: Option<PathBuf>,
+    _directory: Option<TempDir>,
+}
+
+/// A service that is dropped accepts no more, and closes its connections.
+struct AbortOnDrop(JoinHandle<Drained>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Who may call, and where the token is that the service has chosen.
+struct TokenPlace {
+    access: Access,
+    path: Option<PathBuf>,
+    directory: Option<TempDir>,
+}
+
+impl TokenPlace {
+    fn find(config: &ObserverdConfig, token: Option<Token>) -> Result<Self, ServiceError> {
+        let access = |access| Self { access, path: None, directory: None };
+        if config.auth == Auth::LoopbackOpen {
+            return Ok(access(Access::loopback_open(config.bind)?));
+        }
+        if let Some(token) = token {
+            return Ok(access(Access::token(token)));
+        }
+        let (directory, temporary) = if data_directory(config).is_none() {
+            let temporary = tempfile::Builder::new().prefix("observerd-").tempdir();
+            let temporary = temporary.map_err(|source| ServiceError::TokenDirectory { source })?;
+            (temporary.path().to_path_buf(), Some(temporary))
+        } else {
+            (config.persist_path.clone(), None)
+        };
+        let (token, _) = Token::in_directory(&directory)?;
+        Ok(Self {
+            access: Access::token(token),
+            path: Some(directory.join(TOKEN_FILE)),
+            directory: temporary,
+        })
+    }
 }
 
 impl Service {
-    /// Starts the service: when this returns, it is ready.
+    /// Starts the service: when this returns, it is ready. Without a token, and where one is needed, the one in the data directory is
+    /// used, or generated there; a service in memory has a directory for it until it stops.
     ///
     /// # Errors
     ///
     /// [`ServiceError`]; nothing is left running.
-    pub async fn start(config: ObserverdConfig) -> Result<Self, ServiceError> {
+    pub async fn start(config: ObserverdConfig, token: Option<Token>) -> Result<Self, ServiceError> {
         let store = Store::open(store_config(&config)).await?;
-        Self::with_store(config, store).await
+        Self::with_store(config, token, store).await
     }
 
     /// The same over a store that is open.
@@ -45,41 +96,44 @@ impl Service {
     /// # Errors
     ///
     /// As [`start`](Self::start).
-    pub async fn with_store(config: ObserverdConfig, store: Store) -> Result<Self, ServiceError> {
-        Self::with_routes(config, store, Router::new()).await
-    }
-
-    /// The same with further routes that need a token: figures are beside a route that stores nothing.
-    ///
-    /// # Errors
-    ///
-    /// As [`start`](Self::start).
-    #[doc(hidden)]
-    pub async fn with_routes(
+    pub async fn with_store(
         config: ObserverdConfig,
+        token: Option<Token>,
         store: Store,
-        further: Router,
     ) -> Result<Self, ServiceError> {
-        let listener = TcpListener::bind(config.bind)
-            .await
-            .map_err(|source| ServiceError::Bind { address: config.bind, source })?;
-        let address =
-            listener.local_addr().map_err(|source| ServiceError::Bind { address: config.bind, source })?;
+        let bind = config.bind;
+        let listener =
+            TcpListener::bind(bind).await.map_err(|source| ServiceError::Bind { address: bind, source })?;
+        let address = listener.local_addr().map_err(|source| ServiceError::Bind { address: bind, source })?;
+        let TokenPlace { access, path, directory } = TokenPlace::find(&config, token)?;
+        let gate = Gate { hosts: Hosts::new(address, &config.hosts)?, rate: RateLimit::new(&config.limits) };
+        let accepting = AcceptConfig::from(&config.limits);
+        let stop = CancellationToken::new();
+        // They outlive the requests that read them.
+        let loops_stop = CancellationToken::new();
+        let loops = Loops::start(&store, &config, data_directory(&config), &loops_stop).await?;
         let app = Arc::new(App {
             live: Live::follow(store.journal()),
             store,
-            loops: Loops::default(),
-            streams: Arc::new(Semaphore::new(config.limits.streams)),
+            loops,
+            streams: Streams::new(&config.limits),
+            bodies: Bodies::new(&config.limits),
+            connections: Arc::clone(&accepting.counts),
             limits: config.limits.clone(),
             metrics: Metrics::default(),
-            auth: config.auth,
-            stop: CancellationToken::new(),
+            access: Arc::new(access),
+            stop,
             started: Instant::now(),
         });
-        let routes = routes(&app, further);
-        let router = routes.guarded.merge(routes.open);
-        let accepting = tokio::spawn(accept(listener, router, app.stop.clone()));
-        Ok(Self { app, address, accepting })
+        let router = shell(routes(&app), Arc::new(gate));
+        let accepting = tokio::spawn(serve(listener, router, accepting, app.stop.clone()));
+        Ok(Self { app, address, accepting: AbortOnDrop(accepting), token: path, _directory: directory })
+    }
+
+    /// The file that has the token, where the service has chosen one.
+    #[must_use]
+    pub fn token_path(&self) -> Option<&Path> {
+        self.token.as_deref()
     }
 
     /// Where it listens.
@@ -99,35 +153,25 @@ impl Service {
     /// # Errors
     ///
     /// [`CloseError`]: what was answered may be lost.
-    pub async fn stop(self) -> Result<(), CloseError> {
+    pub async fn stop(mut self) -> Result<(), CloseError> {
         self.app.stop.cancel();
-        let _ = self.accepting.await;
-        self.app.loops.group.stop_all().await;
+        if let Ok(Drained { served, aborted, .. }) = (&mut self.accepting.0).await {
+            tracing::info!(served, aborted, "drained");
+        }
+        self.app.loops.stop().await;
         self.app.store.close().await
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else { continue };
-        let service = hyper_util::service::TowerToHyperService::new(router.clone());
-        let io = hyper_util::rt::TokioIo::new(stream);
-        tokio::spawn(async move {
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
-        });
-    }
+/// `None` for a service in memory.
+fn data_directory(config: &ObserverdConfig) -> Option<&Path> {
+    Some(config.persist_path.as_path()).filter(|path| !path.as_os_str().is_empty())
 }
 
 fn store_config(config: &ObserverdConfig) -> StoreConfig {
-    let is_memory = config.persist_path.as_os_str().is_empty();
     let defaults = JournalConfig::default();
     StoreConfig {
-        directory: (!is_memory).then(|| PathBuf::from(&config.persist_path)),
+        directory: data_directory(config).map(Path::to_path_buf),
         journal: JournalConfig {
             durability: config.durability.into(),
             segment_bytes: config.segment_bytes,
@@ -151,6 +195,27 @@ pub enum ServiceError {
         #[source]
         source: io::Error,
     },
+    /// The service may not be left open.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// A name in `hosts` is none.
+    #[error(transparent)]
+    Hosts(#[from] HostsError),
+    /// The token cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// There is no place for the token of a service in memory.
+    #[error(
+        "no directory can be made for the token: set OBSERVERD_TOKEN, or TMPDIR to a directory that can be written"
+    )]
+    TokenDirectory {
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+    /// A loop cannot be started.
+    #[error(transparent)]
+    Loops(#[from] LoopsError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),

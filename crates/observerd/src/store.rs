@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use watchkeeper::report::debug_as_text;
 use watchkeeper_journal::{
@@ -11,8 +12,9 @@ use watchkeeper_journal::{
     ReadFrom, ReadFromError, ReadItem,
 };
 
-use crate::keys::{Fingerprint, KeyError, Keys};
+use crate::keys::{Key, KeyError, Keys};
 use crate::operation::Operation;
+use crate::recorded::Recorded;
 use crate::ring::{RING, Ring, Stats};
 
 /// The operations: a journal, the ring of the newest, and the idempotency keys.
@@ -28,6 +30,14 @@ struct Shared {
     ring: Mutex<Ring>,
     keys: Mutex<Keys>,
     tasks: TaskTracker,
+    /// Held while a batch of a tailed file is being recorded, also if nobody waits for it any more.
+    tailing: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The right to record a batch of a tailed file: none is in flight.
+#[derive(Debug)]
+pub(crate) struct TailTurn {
+    _turn: OwnedMutexGuard<()>,
 }
 
 /// What a store is opened with.
@@ -39,31 +49,6 @@ pub struct StoreConfig {
     pub journal: JournalConfig,
     /// For how many of the newest records an idempotency key is known.
     pub idempotency_window: u64,
-}
-
-/// The answer to a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recorded {
-    /// The number of the operation; of a batch, of its first one. `None` if `buffered` could not write it at all: it is in the ring
-    /// alone.
-    pub sequence: Option<u64>,
-    /// How many operations it were.
-    pub count: u64,
-    /// The position after them.
-    pub cursor: Option<Cursor>,
-    /// What is promised.
-    pub durability: Durability,
-    /// Whether the idempotency key was known, and nothing was recorded.
-    pub is_repeated: bool,
-}
-
-/// An idempotency key with what it is given for.
-#[derive(Clone, Debug)]
-pub struct Key {
-    /// The key: 1 to 200 bytes.
-    pub key: String,
-    /// The fingerprint of the request's body.
-    pub fingerprint: Fingerprint,
 }
 
 impl Store {
@@ -108,8 +93,13 @@ impl Store {
             }
             count *= 4;
         };
-        let shared =
-            Shared { journal, ring: Mutex::new(ring), keys: Mutex::new(keys), tasks: TaskTracker::new() };
+        let shared = Shared {
+            journal,
+            ring: Mutex::new(ring),
+            keys: Mutex::new(keys),
+            tasks: TaskTracker::new(),
+            tailing: Arc::default(),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -177,7 +167,7 @@ impl Store {
             let _permit = permit;
             store.append(operations, is_batch, pending).await
         });
-        task.await.unwrap_or_else(|_| Err(RecordError::Append(AppendError::Closed)))
+        task.await.unwrap_or(Err(RecordError::Append(AppendError::Closed)))
     }
 
     async fn append(
@@ -225,6 +215,31 @@ impl Store {
             pending.done(number, count, recorded.durability);
         }
         Ok(recorded)
+    }
+
+    /// Waits until no batch of a tailed file is in flight, so that the journal has the newest position.
+    pub(crate) async fn tail_turn(&self) -> TailTurn {
+        TailTurn { _turn: Arc::clone(&self.shared.tailing).lock_owned().await }
+    }
+
+    /// Records operations of a tailed file, whose entries have their positions: all of them or none. Unlike
+    /// [`record_batch`](Self::record_batch), none is in the ring alone. The task ends by itself if its handle is dropped.
+    pub(crate) fn record_tailed(
+        &self,
+        turn: TailTurn,
+        operations: Vec<(Operation, Entry)>,
+    ) -> JoinHandle<Result<Appended, AppendError>> {
+        let shared = Arc::clone(&self.shared);
+        self.shared.tasks.spawn(async move {
+            let _turn = turn;
+            let (operations, entries): (Vec<_>, Vec<_>) = operations.into_iter().unzip();
+            let appended = shared.journal.append_batch(entries).await?;
+            let mut ring = shared.ring();
+            for (number, operation) in (appended.number..).zip(operations) {
+                ring.push(Some(number), operation);
+            }
+            Ok(appended)
+        })
     }
 
     /// With `buffered` a failed write is no refusal, as in the system that this service replaces: the ring takes the operation, and the

@@ -11,7 +11,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use watchkeeper::report::error_chain;
 
-use crate::config::ObserverdConfig;
+use crate::config::{self, Flags, ObserverdConfig};
+use crate::server::token::Token;
 use crate::service::Service;
 
 /// How long the stop may take beyond the drain: the loops, and the journal's last sync.
@@ -72,8 +73,8 @@ pub(super) async fn run(args: ServeArgs) -> ExitCode {
         .with_ansi(is_terminal)
         .with_writer(std::io::stderr)
         .init();
-    let served = match args.config() {
-        Ok(config) => serve(config).await,
+    let served = match args.config().and_then(|config| token(&config).map(|token| (config, token))) {
+        Ok((config, token)) => serve(config, token).await,
         Err(error) => Err(error),
     };
     match served {
@@ -88,18 +89,20 @@ pub(super) async fn run(args: ServeArgs) -> ExitCode {
 impl ServeArgs {
     /// The configuration with what the flags say.
     fn config(self) -> Result<ObserverdConfig, String> {
-        let mut config = ObserverdConfig::default();
-        if let Some(listen) = self.listen {
-            config.bind = listen;
-        }
-        if let Some(directory) = self.data_dir {
-            config.persist_path = directory;
-        }
-        if let Some(file) = self.token_file {
-            config.token_file = file;
-        }
-        Ok(config)
+        let flags = Flags { listen: self.listen, data_dir: self.data_dir, token_file: self.token_file };
+        let config = config::load(self.config.as_deref(), &flags).map_err(|error| error_chain(&error))?;
+        Ok(config.observerd)
     }
+}
+
+/// The token that the configuration or the environment gives.
+fn token(config: &ObserverdConfig) -> Result<Option<Token>, String> {
+    let given = if !config.token_file.as_os_str().is_empty() {
+        Some(Token::from_file(&config.token_file))
+    } else {
+        std::env::var_os("OBSERVERD_TOKEN").map(|value| Token::from_environment(&value))
+    };
+    given.transpose().map_err(|error| error_chain(&error))
 }
 
 /// The signals that end the service.
@@ -121,14 +124,17 @@ impl Signals {
     }
 }
 
-async fn serve(config: ObserverdConfig) -> Result<ExitCode, String> {
+async fn serve(config: ObserverdConfig, token: Option<Token>) -> Result<ExitCode, String> {
     let mut signals = Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let limit = config.limits.drain + AFTER_DRAIN;
-    let starting = Service::start(config);
+    let starting = Service::start(config, token);
     let service = tokio::select! {
         started = starting => started.map_err(|error| error_chain(&error))?,
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
+    if let Some(path) = service.token_path() {
+        println!("the token is in {}", path.display());
+    }
     println!("listening on http://{}", service.address());
     notify(&[NotifyState::Ready]);
     let watchdog = sd_notify::watchdog_enabled().map(|limit| tokio::spawn(watchdog(limit / 2)));

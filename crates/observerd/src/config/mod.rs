@@ -1,16 +1,39 @@
 //! The settings of the service: the block `[observerd]` of a TOML file.
+//!
+//! [`read`] reads a file, [`load`] lets flags win, and [`parse`] takes a text. All findings of a file come at once, each with
+//! its line and column.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use watchkeeper_journal::{Durability, JournalConfig};
 
+mod finding;
+mod flags;
+mod found;
+mod hosts;
+mod keys;
+mod paths;
+mod position;
+mod ranges;
+mod read;
 pub(crate) mod seconds;
+mod shape;
+mod values;
+mod variables;
+
+#[cfg(test)]
+mod tests;
+
+pub use finding::{ConfigError, Finding, Place};
+pub use flags::Flags;
+pub use read::{MAX_FILE, load, parse, read};
+pub use values::ConfigProblem;
 
 /// The settings. An empty file is valid.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Config {
     /// The one block.
@@ -18,7 +41,7 @@ pub struct Config {
 }
 
 /// The block `[observerd]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ObserverdConfig {
     /// Where the service listens. Default: `127.0.0.1:3219`.
@@ -81,7 +104,7 @@ impl Default for ObserverdConfig {
 }
 
 /// The name of a level of the journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DurabilityName {
     /// [`Durability::Buffered`].
@@ -103,7 +126,7 @@ impl From<DurabilityName> for Durability {
 }
 
 /// Who may call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Auth {
     /// A caller with the token.
@@ -114,7 +137,7 @@ pub enum Auth {
 }
 
 /// The block `[observerd.limits]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct LimitsConfig {
     /// The most open connections. Default: 4,096.
@@ -162,7 +185,7 @@ impl Default for LimitsConfig {
 }
 
 /// The block `[observerd.corrections]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct CorrectionsConfig {
     /// The file of JSON lines. Empty, the default: none is read.
@@ -179,7 +202,7 @@ impl Default for CorrectionsConfig {
 }
 
 /// The block `[observerd.errors]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct ErrorsConfig {
     /// How often new operations are analysed. Default: 1 s.
@@ -198,7 +221,7 @@ impl Default for ErrorsConfig {
 }
 
 /// The block `[observerd.playbooks]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct PlaybooksConfig {
     /// How often new operations are read. Default: 5 s.
@@ -228,7 +251,7 @@ impl Default for PlaybooksConfig {
 }
 
 /// The block `[observerd.escalation]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct EscalationConfig {
     /// The URL that a cluster over the threshold is posted to. Empty, the default: nothing is posted.
@@ -266,7 +289,7 @@ impl Default for EscalationConfig {
 }
 
 /// The block `[observerd.outgoing]`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct OutgoingConfig {
     /// Addresses and networks that are allowed though they are not public, such as `10.2.0.0/16` or `127.0.0.1`.

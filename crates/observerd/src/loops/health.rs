@@ -15,7 +15,7 @@ pub struct LoopHealth {
     /// How old it is, in seconds; `null` before the first.
     pub age_seconds: Option<f64>,
     /// The last cycle.
-    pub cycle: Option<u64>,
+    pub cycle: u64,
     /// The last error, on one line, if no success came after it.
     pub last_error: Option<String>,
 }

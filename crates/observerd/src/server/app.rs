@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::accept::ConnectionCounts;
+use super::auth::Access;
+use super::bodies::Bodies;
 use super::metrics::Metrics;
-use crate::config::{Auth, LimitsConfig};
+use super::streams::Streams;
+use crate::config::LimitsConfig;
 use crate::live::Live;
 use crate::loops::Loops;
 use crate::store::Store;
@@ -23,11 +26,15 @@ pub(crate) struct App {
     /// What bounds work and memory.
     pub limits: LimitsConfig,
     /// Slots of streams.
-    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) streams: Streams,
+    /// Memory of bodies.
+    pub(crate) bodies: Bodies,
+    /// Connections.
+    pub(crate) connections: Arc<ConnectionCounts>,
     /// What `/metrics` shows.
     pub(crate) metrics: Metrics,
     /// Who may call.
-    pub(crate) auth: Auth,
+    pub(crate) access: Arc<Access>,
     /// Cancelled when the service stops: it is not ready, and streams end.
     pub(crate) stop: CancellationToken,
     /// When the service was started.

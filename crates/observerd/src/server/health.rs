@@ -11,8 +11,8 @@ use watchkeeper::report::one_line;
 use watchkeeper_journal::Durability;
 
 use super::app::App;
-use super::params::Params;
-use crate::config::Auth;
+use super::query::Query;
+use crate::loops::escalation::{Escalation, EscalationStatus};
 use crate::loops::health::LoopHealth;
 
 /// What is asked for.
@@ -52,6 +52,8 @@ pub(crate) struct Health {
     storage: StorageHealth,
     /// The loops, each with its freshness.
     loops: Vec<LoopHealth>,
+    /// The escalation of clusters of errors; `null` without a webhook.
+    escalation: Option<EscalationStatus>,
 }
 
 /// Where operations go.
@@ -81,7 +83,7 @@ pub(crate) struct StorageHealth {
 )]
 pub(crate) async fn health(
     State(app): State<Arc<App>>,
-    Params(query): Params<HealthQuery>,
+    Query(query): Query<HealthQuery>,
 ) -> (StatusCode, Json<Health>) {
     let health = app.health();
     let is_ok = health.ready || query.check == Some(HealthCheck::Live);
@@ -103,7 +105,11 @@ impl App {
             reasons.push("the service is stopping".to_owned());
         }
         let mut warnings: Vec<_> = loops.iter().filter_map(LoopHealth::warning).collect();
-        if self.auth == Auth::LoopbackOpen {
+        let escalation = self.loops.escalation().map(Escalation::status);
+        if let Some(EscalationStatus { failing: true, last_error, .. }) = &escalation {
+            warnings.push(format!("escalation fails: {}", last_error.as_deref().unwrap_or("see the log")));
+        }
+        if self.access.is_open() {
             warnings.push(
                 "each process of this machine may call without a token (auth = \"loopback-open\")".to_owned(),
             );
@@ -118,12 +124,10 @@ impl App {
             warnings,
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: self.started.elapsed().as_secs(),
-            auth: match self.auth {
-                Auth::Token => "token",
-                Auth::LoopbackOpen => "loopback-open",
-            },
+            auth: if self.access.is_open() { "loopback-open" } else { "token" },
             storage,
             loops,
+            escalation,
         }
     }
 

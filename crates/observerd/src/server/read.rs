@@ -13,8 +13,8 @@ use super::events::filter::{EventsQuery, Filter};
 use super::events::page::{EventsPage, page};
 use super::events::stream::EventStream;
 use super::events::{begin, invalid_query, reader};
-use super::params::Params;
 use super::problem::Problem;
+use super::query::Query;
 use crate::ring::Stats;
 
 /// Statistics over the newest 2,000 operations
@@ -38,7 +38,7 @@ pub(crate) async fn stats(State(app): State<Arc<App>>) -> Json<Stats> {
 pub(crate) async fn events(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Params(query): Params<EventsQuery>,
+    Query(query): Query<EventsQuery>,
 ) -> Result<Response, Problem> {
     let filter = Filter::of(&query)?;
     let limit = query.limit.unwrap_or(100);
@@ -68,12 +68,7 @@ pub(crate) async fn events(
         Some(id) => Some(id.to_str().map_err(|_| invalid_query("`Last-Event-ID` is no text"))?),
     };
     let reader = reader(journal, begin(&query, last_event_id, ReadFrom::End)?)?;
-    let Ok(slot) = Arc::clone(&app.streams).try_acquire_owned() else {
-        let detail = format!("there are {} streams: close some, or read pages", app.limits.streams);
-        let problem =
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-streams", "Too many streams", detail);
-        return Err(problem.retry_after(5));
-    };
+    let slot = app.streams.take()?;
     let stop = app.stop.clone();
     Ok(EventStream::new(journal, &app.live, reader, filter, stop, slot).into_response())
 }

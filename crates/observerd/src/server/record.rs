@@ -16,10 +16,12 @@ use utoipa::ToSchema;
 use watchkeeper_journal::{AppendError, Entry, EntryError};
 
 use super::app::App;
+use super::bodies::content_length;
 use super::problem::Problem;
-use crate::keys::KeyError;
+use crate::keys::{Key, KeyError};
 use crate::operation::{Operation, OperationError};
-use crate::store::{Key, RecordError, Recorded};
+use crate::recorded::Recorded;
+use crate::store::RecordError;
 
 /// The most bytes of an operation.
 pub(crate) const MAX_EVENT: usize = 1024 * 1024;
@@ -149,18 +151,16 @@ pub(crate) async fn events(
 }
 
 async fn read(
-    _app: &App,
-    _headers: &HeaderMap,
+    app: &App,
+    headers: &HeaderMap,
     body: Body,
     most: usize,
 ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem> {
-    let body = axum::body::to_bytes(body, most).await.map_err(|_| {
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Body too large", "the body is too large")
-    })?;
-    Ok((body, None))
+    let (body, permit) = app.bodies.read(body, content_length(headers), most).await?;
+    Ok((body, Some(permit)))
 }
 
-fn text(body: &[u8]) -> Result<&str, Problem> {
+pub(crate) fn text(body: &[u8]) -> Result<&str, Problem> {
     std::str::from_utf8(body).map_err(|error| {
         let detail = format!("the body is no UTF-8 from byte {} on: send JSON as UTF-8", error.valid_up_to());
         Problem::new(StatusCode::BAD_REQUEST, "invalid-json", "Invalid JSON", detail)
@@ -171,10 +171,8 @@ fn key(headers: &HeaderMap, body: &[u8]) -> Result<Option<Key>, Problem> {
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     match (keys.next(), keys.next()) {
         (None, _) => Ok(None),
-        (Some(key), None) => {
-            Key::new(key.to_str().unwrap_or_default(), body).map(Some).map_err(|error| key_problem(&error))
-        }
-        (Some(_), Some(_)) => Err(key_problem(&KeyError::Invalid)),
+        (Some(key), None) => Key::new(key.to_str().unwrap_or_default(), body).map(Some).map_err(key_problem),
+        (Some(_), Some(_)) => Err(key_problem(KeyError::Invalid)),
     }
 }
 
@@ -213,7 +211,7 @@ fn invalid(error: &OperationError, index: Option<usize>) -> Problem {
             Problem::new(StatusCode::BAD_REQUEST, "invalid-json", "Invalid JSON", detail)
         }
         OperationError::Entry(EntryError::TooLong { .. }) => {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Operation too large", detail)
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "Operation too large", detail)
         }
         _ => Problem::new(StatusCode::BAD_REQUEST, "invalid-operation", "Invalid operation", detail),
     };
@@ -236,7 +234,7 @@ async fn answer(
         return Err(problem.retry_after(5));
     };
     recorded.map(|recorded| Json(recorded.into())).map_err(|error| match error {
-        RecordError::Key(error) => key_problem(&error),
+        RecordError::Key(error) => key_problem(error),
         RecordError::Append(error) => {
             let (reason, problem) = append_problem(&error);
             app.metrics.refused(reason, count);
@@ -245,7 +243,7 @@ async fn answer(
     })
 }
 
-fn key_problem(error: &KeyError) -> Problem {
+fn key_problem(error: KeyError) -> Problem {
     let problem = |status, slug| Problem::new(status, slug, "Idempotency key", error.to_string());
     match error {
         KeyError::Invalid => problem(StatusCode::BAD_REQUEST, "invalid-key"),
@@ -261,9 +259,10 @@ fn append_problem(error: &AppendError) -> (&'static str, Problem) {
             "full",
             Problem::new(StatusCode::INSUFFICIENT_STORAGE, "storage-full", "Storage is full", detail),
         ),
-        AppendError::BatchTooLarge { .. } => {
-            ("too_large", Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Batch too large", detail))
-        }
+        AppendError::BatchTooLarge { .. } => (
+            "too_large",
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "Batch too large", detail),
+        ),
         AppendError::Closed => {
             let detail = "the service is stopping: send it again to the one that comes after";
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "Stopping", detail);

@@ -13,8 +13,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::app::App;
+use super::auth::require_token;
 use super::document::document;
-use super::{health, metrics, read, record};
+use super::{analysis, health, read, record, scrape};
 
 /// The two prefixes of each route.
 pub(crate) const PREFIXES: [&str; 2] = ["/v1/observer", "/observer"];
@@ -43,17 +44,15 @@ pub(crate) const PREFIXES: [&str; 2] = ["/v1/observer", "/observer"];
 )]
 struct Description;
 
-/// The routes that need a token, those that need none, and the description of both.
-pub(crate) struct Routes {
-    pub(crate) guarded: Router,
-    pub(crate) open: Router,
-}
-
-pub(crate) fn routes(app: &Arc<App>, further: Router) -> Routes {
+/// The routes. All but the health and the description need a token.
+pub(crate) fn routes(app: &Arc<App>) -> Router {
     let guarded = OpenApiRouter::<Arc<App>>::with_openapi(Description::openapi())
         .routes(routes!(record::event))
         .routes(routes!(record::events, read::events))
-        .routes(routes!(read::stats));
+        .routes(routes!(read::stats))
+        .routes(routes!(analysis::clusters))
+        .routes(routes!(analysis::playbooks))
+        .routes(routes!(analysis::review_operation));
     let open = OpenApiRouter::<Arc<App>>::new().routes(routes!(health::health));
     let (guarded, described) = guarded.split_for_parts();
     let (open, more) = open.split_for_parts();
@@ -69,12 +68,12 @@ pub(crate) fn routes(app: &Arc<App>, further: Router) -> Routes {
         let nested = PREFIXES.iter().fold(Router::new(), |all, prefix| all.nest(prefix, router.clone()));
         nested.with_state(Arc::clone(app))
     };
-    let counted = |router: Router| router.layer(from_fn_with_state(Arc::clone(app), count));
-    let metrics = Router::new().route("/metrics", get(metrics::metrics)).with_state(Arc::clone(app));
-    Routes {
-        guarded: counted(under_prefixes(&guarded).merge(metrics).merge(further)),
-        open: counted(under_prefixes(&open)),
-    }
+    let metrics = Router::new().route("/metrics", get(scrape::metrics)).with_state(Arc::clone(app));
+    let guarded = under_prefixes(&guarded)
+        .merge(metrics)
+        // Not for what is no route: 404 and 405 need no token.
+        .route_layer(from_fn_with_state(Arc::clone(&app.access), require_token));
+    guarded.merge(under_prefixes(&open)).layer(from_fn_with_state(Arc::clone(app), count))
 }
 
 /// Counts each answer by its route.

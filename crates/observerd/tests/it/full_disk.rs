@@ -19,7 +19,7 @@ async fn service_with(disk: &Faulty, durability: Durability, settings: Observerd
     let config = JournalConfig { durability, reserve: 4_096, ..JournalConfig::default() };
     let journal = Journal::open_on(Arc::new(disk.clone()), config).await.unwrap();
     let store = Store::of(journal, 1_000).await.unwrap();
-    let service = Service::with_store(settings, store).await.unwrap();
+    let service = Service::with_store(settings, Some(token()), store).await.unwrap();
     let client = Client::new(service.address());
     (service, client)
 }

@@ -4,11 +4,21 @@
 
 mod support;
 
+mod analysis;
+mod check;
+mod commands;
+mod escalation;
 mod events;
+mod expect;
 mod full_disk;
 mod fuzzed;
+mod import;
 mod program;
 mod recording;
+mod replay;
+mod runs;
+mod shell;
 mod smoke;
 mod store;
 mod streams;
+mod tail;

@@ -1,8 +1,9 @@
 //! The store tests of the system that this service replaces, by their names.
 
 use jiff::Timestamp;
+use observerd::Recorded;
 use observerd::operation::{Operation, OperationError};
-use observerd::store::{Recorded, Store, StoreConfig};
+use observerd::store::{Store, StoreConfig};
 use serde_json::{Value, json};
 use watchkeeper_journal::{Durability, JournalConfig, import};
 

@@ -44,10 +44,6 @@ impl Answer {
         let kind = problem["type"].as_str().unwrap().strip_prefix("urn:observerd:problem:").unwrap();
         (self.status.as_u16(), kind.to_owned())
     }
-
-    pub(crate) fn detail(&self) -> String {
-        self.json()["detail"].as_str().unwrap().to_owned()
-    }
 }
 
 impl Client {

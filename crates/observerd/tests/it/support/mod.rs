@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use observerd::config::ObserverdConfig;
+use observerd::server::token::Token;
 use observerd::service::Service;
 
 pub(crate) use client::{Client, LONG};
@@ -27,13 +28,17 @@ pub(crate) fn config(directory: Option<&Path>) -> ObserverdConfig {
     }
 }
 
+pub(crate) fn token() -> Token {
+    Token::new(TOKEN).unwrap()
+}
+
 /// A service in memory, and a client of it.
 pub(crate) async fn in_memory() -> (Service, Client) {
     start(config(None)).await
 }
 
 pub(crate) async fn start(config: ObserverdConfig) -> (Service, Client) {
-    let service = Service::start(config).await.unwrap();
+    let service = Service::start(config, Some(token())).await.unwrap();
     let client = Client::new(service.address());
     (service, client)
 }

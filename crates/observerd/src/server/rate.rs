@@ -1,0 +1,169 @@
+//! How many requests an address may send.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::StateStore;
+use governor::state::keyed::{DashMapStateStore, ShrinkableKeyedStateStore};
+use governor::{Quota, RateLimiter};
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::problem::Problem;
+use crate::config::LimitsConfig;
+
+/// The most addresses that have a quota of their own. Further ones share one.
+const MOST_KEYS: usize = 65_536;
+
+/// How often addresses are forgotten that have their whole quota again.
+const TIDY: Duration = Duration::from_secs(10);
+
+/// The quotas of addresses: `limits.requests_per_second` and `limits.burst`. An IPv6 address counts as its network of 64 bits.
+pub struct RateLimit {
+    limiter: RateLimiter<Key, Store, SinceStart, NoOpMiddleware<Duration>>,
+    clock: SinceStart,
+    /// When addresses are forgotten next, in milliseconds since the start.
+    tidy_at: AtomicU64,
+}
+
+impl RateLimit {
+    /// The quotas of the settings. A setting of 0 counts as 1.
+    #[must_use]
+    pub fn new(limits: &LimitsConfig) -> Self {
+        Self::with_keys(limits, MOST_KEYS)
+    }
+
+    fn with_keys(limits: &LimitsConfig, most: usize) -> Self {
+        let at_least_one = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::per_second(at_least_one(limits.requests_per_second))
+            .allow_burst(at_least_one(limits.burst));
+        let clock = SinceStart(Instant::now());
+        let store = Store { states: DashMapStateStore::default(), most };
+        Self { limiter: RateLimiter::new(quota, store, clock), clock, tidy_at: AtomicU64::new(millis(TIDY)) }
+    }
+
+    /// Takes one request from the quota of an address. Requests without an address share a quota.
+    ///
+    /// # Errors
+    ///
+    /// A 429 with the seconds after which the address may send the next one.
+    pub fn check(&self, peer: Option<SocketAddr>) -> Result<(), Problem> {
+        self.tidy();
+        let key = peer.map_or(Key::Shared, |peer| Key::of(peer.ip()));
+        self.limiter.check_key(&key).map_err(|until| {
+            let wait = until.wait_time_from(self.clock.now());
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-requests",
+                "There are too many requests",
+                "this address has used its quota of requests: send batches, or fewer requests",
+            )
+            .retry_after(seconds.max(1))
+        })
+    }
+
+    /// How many addresses are known.
+    #[must_use]
+    pub fn addresses(&self) -> usize {
+        self.limiter.len()
+    }
+
+    /// Forgets addresses now and then. A request does it: without requests, nothing grows.
+    fn tidy(&self) {
+        let now = millis(self.clock.now());
+        let at = self.tidy_at.load(Ordering::Relaxed);
+        if now >= at
+            && self
+                .tidy_at
+                .compare_exchange(at, now + millis(TIDY), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            self.limiter.retain_recent();
+        }
+    }
+}
+
+impl fmt::Debug for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimit").field("addresses", &self.addresses()).finish_non_exhaustive()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whose quota it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Address(IpAddr),
+    Shared,
+}
+
+impl Key {
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            // A client of IPv6 has a whole network of 64 bits.
+            IpAddr::V6(address) if !address.is_loopback() => {
+                Self::Address(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into())
+            }
+            address => Self::Address(address),
+        }
+    }
+}
+
+/// The states of a bounded number of keys.
+#[derive(Debug)]
+struct Store {
+    states: DashMapStateStore<Key>,
+    most: usize,
+}
+
+impl StateStore for Store {
+    type Key = Key;
+
+    fn measure_and_replace<T, F, E>(&self, key: &Key, f: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let has_place = self.states.contains_key(key) || self.states.len() < self.most;
+        self.states.measure_and_replace(if has_place { key } else { &Key::Shared }, f)
+    }
+}
+
+impl ShrinkableKeyedStateStore<Key> for Store {
+    fn retain_recent(&self, drop_below: Nanos) {
+        ShrinkableKeyedStateStore::retain_recent(&self.states, drop_below);
+        ShrinkableKeyedStateStore::shrink_to_fit(&self.states);
+    }
+
+    fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.states.is_empty()
+    }
+}
+
+/// Tokio's clock, as the time since the start.
+#[derive(Clone, Copy, Debug)]
+struct SinceStart(Instant);
+
+impl Clock for SinceStart {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests;
