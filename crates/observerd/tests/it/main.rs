@@ -12,6 +12,7 @@ mod events;
 mod expect;
 mod full_disk;
 mod import;
+mod loops;
 mod program;
 mod recording;
 mod replay;
