@@ -148,6 +148,12 @@ impl Service {
         &self.app.store
     }
 
+    /// The loops.
+    #[must_use]
+    pub fn loops(&self) -> &Loops {
+        &self.app.loops
+    }
+
     /// Stops accepting, drains, stops the loops, and closes the journal.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Check(check::CheckArgs),
     Import(import::ImportArgs),
-    Replay(replay::ReplayArgs),
+    Replay(Box<replay::ReplayArgs>),
 }
 
 impl Cli {

@@ -18,6 +18,9 @@ use crate::service::Service;
 /// How long the stop may take beyond the drain: the loops, and the journal's last sync.
 const AFTER_DRAIN: Duration = Duration::from_secs(15);
 
+/// Files that are no connections: segments, readers of them, webhooks.
+const OTHER_FILES: u64 = 512;
+
 /// Runs the service until SIGTERM or SIGINT
 ///
 /// The first signal drains it: it accepts no more, answers what is open, and writes what was answered. A second one ends it at once.
@@ -97,10 +100,10 @@ impl ServeArgs {
 
 /// The token that the configuration or the environment gives.
 fn token(config: &ObserverdConfig) -> Result<Option<Token>, String> {
-    let given = if !config.token_file.as_os_str().is_empty() {
-        Some(Token::from_file(&config.token_file))
-    } else {
+    let given = if config.token_file.as_os_str().is_empty() {
         std::env::var_os("OBSERVERD_TOKEN").map(|value| Token::from_environment(&value))
+    } else {
+        Some(Token::from_file(&config.token_file))
     };
     given.transpose().map_err(|error| error_chain(&error))
 }
@@ -126,6 +129,7 @@ impl Signals {
 
 async fn serve(config: ObserverdConfig, token: Option<Token>) -> Result<ExitCode, String> {
     let mut signals = Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    raise_open_files(config.limits.connections);
     let limit = config.limits.drain + AFTER_DRAIN;
     let starting = Service::start(config, token);
     let service = tokio::select! {
@@ -162,6 +166,24 @@ async fn serve(config: ObserverdConfig, token: Option<Token>) -> Result<ExitCode
             eprintln!("observerd: not stopped within {} s: is the disk answering?", limit.as_secs());
             std::process::exit(1);
         }
+    }
+}
+
+/// Connections are files: as many as the settings allow, if the system does.
+fn raise_open_files(connections: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let (limit, wanted) = (getrlimit(Resource::Nofile), connections as u64 + OTHER_FILES);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum });
+    if raised.is_err() || current < wanted {
+        tracing::warn!(
+            connections,
+            current,
+            "the system allows fewer open files than limits.connections: raise LimitNOFILE, or lower the setting"
+        );
     }
 }
 

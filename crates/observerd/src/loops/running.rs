@@ -85,6 +85,12 @@ impl Loops {
         Ok(Self { group, errors, playbooks, escalation, sighting, runs })
     }
 
+    /// The runtimes.
+    #[must_use]
+    pub fn group(&self) -> &ObservationGroup {
+        &self.group
+    }
+
     /// The analysis of errors.
     #[must_use]
     pub fn errors(&self) -> &ObservationHandle<ErrorAnalysis> {

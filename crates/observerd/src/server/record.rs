@@ -23,8 +23,8 @@ use crate::operation::{Operation, OperationError};
 use crate::recorded::Recorded;
 use crate::store::RecordError;
 
-/// The most bytes of an operation.
-pub(crate) const MAX_EVENT: usize = 1024 * 1024;
+/// The most bytes of an operation. With its tail it is a line of at most 1 MiB, which the reader of the replaced system takes.
+pub(crate) const MAX_EVENT: usize = 1024 * 1024 - 4 * 1024;
 
 /// The most bytes of a batch.
 pub(crate) const MAX_EVENTS: usize = 4 * 1024 * 1024;
@@ -180,6 +180,9 @@ fn key(headers: &HeaderMap, body: &[u8]) -> Result<Option<Key>, Problem> {
 pub(crate) fn batch(text: &str) -> Result<Vec<(Operation, Entry)>, Problem> {
     let now = Timestamp::now();
     let read = |(index, text): (usize, &str)| {
+        if text.len() > MAX_EVENT {
+            return Err(invalid(&EntryError::TooLong { bytes: text.len() }.into(), Some(index)));
+        }
         Operation::read(text, now).map_err(|error| invalid(&error, Some(index)))
     };
     let operations: Vec<_> = if text.trim_start().starts_with('[') {

@@ -13,6 +13,7 @@ mod expect;
 mod full_disk;
 mod fuzzed;
 mod import;
+mod loops;
 mod program;
 mod recording;
 mod replay;
