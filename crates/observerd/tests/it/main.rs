@@ -7,6 +7,7 @@ mod support;
 mod analysis;
 mod check;
 mod commands;
+mod day;
 mod escalation;
 mod events;
 mod expect;
