@@ -120,8 +120,7 @@ pub(crate) async fn event(
     let (body, permit) = read(&app, &headers, body, MAX_EVENT).await?;
     let key = key(&headers, &body)?;
     let text = text(&body)?;
-    let (operation, entry) =
-        Operation::read(text, Timestamp::now()).map_err(|error| invalid(&error, None))?;
+    let (operation, entry) = Operation::read(text, now()).map_err(|error| invalid(&error, None))?;
     app.metrics.received(&operation);
     answer(&app, 1, app.store.record(operation, entry, key, permit)).await
 }
@@ -148,6 +147,12 @@ pub(crate) async fn events(
         app.metrics.received(operation);
     }
     answer(&app, operations.len(), app.store.record_batch(operations, key, permit)).await
+}
+
+/// The time of receipt, in milliseconds.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
 }
 
 async fn read(
@@ -178,7 +183,7 @@ fn key(headers: &HeaderMap, body: &[u8]) -> Result<Option<Key>, Problem> {
 
 /// The operations of an array, or of lines.
 fn batch(text: &str) -> Result<Vec<(Operation, Entry)>, Problem> {
-    let now = Timestamp::now();
+    let now = now();
     let read = |(index, text): (usize, &str)| {
         if text.len() > MAX_EVENT {
             return Err(invalid(&EntryError::TooLong { bytes: text.len() }.into(), Some(index)));

@@ -29,10 +29,11 @@ async fn record(store: &Store, operation: &Value) -> Recorded {
     store.record(operation, entry, None, None).await.unwrap()
 }
 
-#[tokio::test]
-async fn validation() {
+type Check = Box<dyn Fn(&OperationError) -> bool>;
+
+#[test]
+fn validation() {
     let field = |name: &'static str| move |error: &OperationError| error.name() == Some(name);
-    type Check = Box<dyn Fn(&OperationError) -> bool>;
     let cases: Vec<(&str, Check)> = vec![
         ("", Box::new(|error| matches!(error, OperationError::NotJson { .. }))),
         ("{", Box::new(|error| matches!(error, OperationError::NotJson { .. }))),
@@ -78,8 +79,8 @@ async fn validation() {
     }
 }
 
-#[tokio::test]
-async fn defaults() {
+#[test]
+fn defaults() {
     for text in [
         r#"{"endpoint":"/put"}"#,
         r#"{"endpoint":"/put","source":"","timestamp":""}"#,

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::TOKEN;
 
 /// Longer than anything in a test takes.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
