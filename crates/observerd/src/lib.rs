@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod config;
+mod filter;
 mod keys;
 mod live;
 pub mod loops;

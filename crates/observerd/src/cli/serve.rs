@@ -1,5 +1,6 @@
 //! `observerd serve`.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use watchkeeper::report::error_chain;
+use watchkeeper_journal::Durability;
 
 use crate::config::{self, Flags, ObserverdConfig};
 use crate::server::token::Token;
@@ -136,10 +138,7 @@ async fn serve(config: ObserverdConfig, token: Option<Token>) -> Result<ExitCode
         started = starting => started.map_err(|error| error_chain(&error))?,
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
-    if let Some(path) = service.token_path() {
-        println!("the token is in {}", path.display());
-    }
-    println!("listening on http://{}", service.address());
+    say(&service);
     notify(&[NotifyState::Ready]);
     let watchdog = sd_notify::watchdog_enabled().map(|limit| tokio::spawn(watchdog(limit / 2)));
     signals.next().await;
@@ -166,6 +165,24 @@ async fn serve(config: ObserverdConfig, token: Option<Token>) -> Result<ExitCode
             eprintln!("observerd: not stopped within {} s: is the disk answering?", limit.as_secs());
             std::process::exit(1);
         }
+    }
+}
+
+/// What a person or a script waits for. The service goes on if nobody reads it.
+fn say(service: &Service) {
+    let mut lines = String::new();
+    if service.store().journal().durability() == Durability::Memory {
+        lines.push_str(
+            "everything is in memory, and is gone with this process: give --data-dir DIR to keep it\n",
+        );
+    }
+    if let Some(path) = service.token_path() {
+        lines.push_str(&format!("the token is in {}\n", path.display()));
+    }
+    lines.push_str(&format!("listening on http://{}\n", service.address()));
+    let mut out = std::io::stdout();
+    if let Err(error) = out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
+        tracing::warn!(%error, address = %service.address(), "standard output cannot be written");
     }
 }
 

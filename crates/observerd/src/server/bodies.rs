@@ -84,6 +84,16 @@ impl Bodies {
         }
     }
 
+    /// Takes more memory for what was made of a body.
+    ///
+    /// # Errors
+    ///
+    /// 503 if there is no memory for it now.
+    pub fn take_more(&self, permit: &mut OwnedSemaphorePermit, bytes: usize) -> Result<(), Problem> {
+        permit.merge(self.take(bytes)?);
+        Ok(())
+    }
+
     async fn collect(&self, mut body: Body, read: &mut Reading) -> Result<(), Problem> {
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| broken(&error))?;

@@ -9,8 +9,8 @@ use http::{HeaderMap, StatusCode, header};
 use watchkeeper_journal::ReadFrom;
 
 use super::app::App;
-use super::events::filter::{EventsQuery, Filter};
 use super::events::page::{EventsPage, page};
+use super::events::query::EventsQuery;
 use super::events::stream::EventStream;
 use super::events::{begin, invalid_query, reader};
 use super::problem::Problem;
@@ -40,7 +40,7 @@ pub(crate) async fn events(
     headers: HeaderMap,
     Query(query): Query<EventsQuery>,
 ) -> Result<Response, Problem> {
-    let filter = Filter::of(&query)?;
+    let filter = query.filter()?;
     let limit = query.limit.unwrap_or(100);
     if !(1..=1_000).contains(&limit) {
         return Err(invalid_query("`limit` must be 1 to 1000"));

@@ -3,13 +3,16 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use watchkeeper_journal::{Cursor, Journal, JournalReader, ReadError};
+use watchkeeper_journal::{Cursor, Journal, JournalReader, ReadError, ReadItem};
 
-use super::filter::Filter;
+use crate::filter::Filter;
 use crate::live::Item;
 
 /// The most records that are read for a page: with a filter that takes few of them, a page ends before it is full.
 const MOST_READ: usize = 50_000;
+
+/// The same in bytes.
+const MOST_BYTES_READ: usize = 16 * 1024 * 1024;
 
 /// The most bytes of a page, but for its last operation.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
@@ -67,20 +70,22 @@ pub(crate) async fn page(
 ) -> Result<EventsPage, ReadError> {
     let identity = journal.oldest();
     let mut page = EventsPage { events: Vec::new(), gaps: Vec::new(), next: String::new(), at_end: false };
-    let mut bytes = 0;
+    let (mut bytes, mut bytes_read) = (0, 0);
     for read in 1..=MOST_READ {
         let Some(item) = reader.next_existing().await? else {
             page.at_end = true;
             break;
         };
-        let item = Item::of(&item, identity);
-        if item.is_gap || filter.takes(item.operation.as_ref()) {
+        if let ReadItem::Record(record) = &item {
+            bytes_read += record.body().len();
+        }
+        if let Some(item) = Item::if_taken(&item, identity, filter) {
             bytes += item.json.len();
             let place = if item.is_gap { &mut page.gaps } else { &mut page.events };
             // It is made of a record, whose text is JSON.
             place.extend(RawValue::from_string(item.json));
         }
-        if page.events.len() >= limit || bytes >= MOST_BYTES {
+        if page.events.len() >= limit || bytes >= MOST_BYTES || bytes_read >= MOST_BYTES_READ {
             break;
         }
         if read.is_multiple_of(WITHOUT_BREAK) {
