@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use watchkeeper::report::error_chain;
 use watchkeeper_journal::Durability;
 
+use super::outcome::note;
 use crate::config::{self, Flags, ObserverdConfig};
 use crate::server::token::Token;
 use crate::service::Service;
@@ -49,6 +50,21 @@ pub struct ServeArgs {
     log: Level,
 }
 
+/// Standard error. A log that cannot be written, on a full disk for one, must not end what is logged.
+struct QuietStderr;
+
+impl Write for QuietStderr {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let _ = std::io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let _ = std::io::stderr().flush();
+        Ok(())
+    }
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Level {
     Off,
@@ -76,7 +92,9 @@ pub(super) async fn run(args: ServeArgs) -> ExitCode {
     tracing_subscriber::fmt()
         .with_max_level(filter)
         .with_ansi(is_terminal)
-        .with_writer(std::io::stderr)
+        .with_writer(|| QuietStderr)
+        // It would print them to where they come from, and panic.
+        .log_internal_errors(false)
         .init();
     let served = match args.config().and_then(|config| token(&config).map(|token| (config, token))) {
         Ok((config, token)) => serve(config, token).await,
@@ -85,7 +103,7 @@ pub(super) async fn run(args: ServeArgs) -> ExitCode {
     match served {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("observerd: {error}");
+            note(&error);
             ExitCode::from(2)
         }
     }
@@ -147,7 +165,7 @@ async fn serve(config: ObserverdConfig, token: Option<Token>) -> Result<ExitCode
     let stopped = tokio::select! {
         stopped = timeout(limit, service.stop()) => stopped,
         () = signals.next() => {
-            eprintln!("observerd: ended at once by a second signal: what was not answered may be lost");
+            note("ended at once by a second signal: what was not answered may be lost");
             std::process::exit(1);
         }
     };
@@ -157,12 +175,12 @@ async fn serve(config: ObserverdConfig, token: Option<Token>) -> Result<ExitCode
     match stopped {
         Ok(Ok(())) => Ok(ExitCode::SUCCESS),
         Ok(Err(error)) => {
-            eprintln!("observerd: {}", error_chain(&error));
+            note(&error_chain(&error));
             Ok(ExitCode::FAILURE)
         }
         Err(_) => {
             // What hangs, a disk for one, would keep the executor from ending.
-            eprintln!("observerd: not stopped within {} s: is the disk answering?", limit.as_secs());
+            note(&format!("not stopped within {} s: is the disk answering?", limit.as_secs()));
             std::process::exit(1);
         }
     }
