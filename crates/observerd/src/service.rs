@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -69,7 +70,10 @@ impl TokenPlace {
             return Ok(access(Access::token(token)));
         }
         let (directory, temporary) = if data_directory(config).is_none() {
-            let temporary = tempfile::Builder::new().prefix("observerd-").tempdir();
+            let temporary = tempfile::Builder::new()
+                .prefix("observerd-")
+                .permissions(std::fs::Permissions::from_mode(0o700))
+                .tempdir();
             let temporary = temporary.map_err(|source| ServiceError::TokenDirectory { source })?;
             (temporary.path().to_path_buf(), Some(temporary))
         } else {
@@ -151,6 +155,7 @@ impl Service {
             loops,
             streams: Streams::new(&config.limits),
             bodies: Bodies::new(&config.limits),
+            answers: Bodies::new(&config.limits),
             parsing: Semaphore::new(PARSING),
             connections: Arc::clone(&accepting.counts),
             limits: config.limits.clone(),

@@ -149,6 +149,8 @@ impl Signals {
 
 async fn serve(config: ObserverdConfig, token: Option<Token>) -> Result<ExitCode, String> {
     let mut signals = Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    // What programs report may be private: files are for this user alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     raise_open_files(config.limits.connections);
     let limit = config.limits.drain + AFTER_DRAIN;
     let starting = Service::start(config, token);

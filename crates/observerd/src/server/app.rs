@@ -30,6 +30,8 @@ pub(crate) struct App {
     pub(crate) streams: Streams,
     /// Memory of bodies.
     pub(crate) bodies: Bodies,
+    /// Memory of answers: as much as of bodies.
+    pub(crate) answers: Bodies,
     /// Large batches that are parsed.
     pub(crate) parsing: Semaphore,
     /// Connections.

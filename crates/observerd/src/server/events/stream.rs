@@ -198,3 +198,6 @@ enum Read {
     Nothing,
     End,
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,11 @@ impl Client {
         Self { address, headers: vec![(AUTHORIZATION.to_string(), format!("Bearer {TOKEN}"))] }
     }
 
+    /// The same without the token.
+    pub(crate) fn without_token(&self) -> Self {
+        Self { address: self.address, headers: Vec::new() }
+    }
+
     /// The same with another header.
     pub(crate) fn with(&self, name: &str, value: &str) -> Self {
         let mut client = self.clone();
