@@ -3,6 +3,8 @@
 pub mod cli;
 pub mod config;
 mod filter;
+#[doc(hidden)]
+pub mod fuzzed;
 mod keys;
 mod live;
 pub mod loops;

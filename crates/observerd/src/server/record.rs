@@ -206,7 +206,7 @@ fn key(headers: &HeaderMap, body: &[u8]) -> Result<Option<Key>, Problem> {
 }
 
 /// The operations of an array, or of lines.
-fn batch(body: &[u8]) -> Result<Vec<(Operation, Entry)>, Problem> {
+pub(crate) fn batch(body: &[u8]) -> Result<Vec<(Operation, Entry)>, Problem> {
     let text = text(body)?;
     let operations = if text.trim_start().starts_with('[') {
         let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| {
