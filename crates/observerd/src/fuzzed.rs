@@ -5,7 +5,7 @@ use http::Uri;
 use watchkeeper_journal::{Entry, Journal, JournalReader, ReadFrom};
 
 use crate::operation::Operation;
-use crate::server::events::filter::{EventsQuery, Filter};
+use crate::server::events::query::EventsQuery;
 use crate::server::events::{begin, invalid_query, reader};
 use crate::server::problem::Problem;
 use crate::server::record;
@@ -16,7 +16,7 @@ use crate::server::record;
 ///
 /// What is answered.
 pub fn batch(text: &str) -> Result<Vec<(Operation, Entry)>, Problem> {
-    record::batch(text)
+    record::batch(text.as_bytes())
 }
 
 /// Reads where a stream begins.
@@ -27,7 +27,7 @@ pub fn batch(text: &str) -> Result<Vec<(Operation, Entry)>, Problem> {
 pub fn position(uri: &Uri, last_event_id: Option<&str>) -> Result<ReadFrom, Problem> {
     let Query(query) =
         Query::<EventsQuery>::try_from_uri(uri).map_err(|error| invalid_query(error.body_text()))?;
-    Filter::of(&query)?;
+    query.filter()?;
     begin(&query, last_event_id, ReadFrom::End)
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use sha2::{Digest, Sha256};
 use watchkeeper::report::debug_as_text;
-use watchkeeper_journal::{Cursor, Durability, Record};
+use watchkeeper_journal::{Durability, Record};
 
 use crate::recorded::Recorded;
 
@@ -68,7 +68,9 @@ pub(crate) struct Keys {
 struct KnownKey {
     fingerprint: Fingerprint,
     /// `None` while the request is being recorded.
-    recorded: Option<(u64, u64, Durability)>,
+    recorded: Option<Recorded>,
+    /// The number of the last record of the request; of one that the journal could not take, of the record after it.
+    last: u64,
 }
 
 impl Keys {
@@ -76,55 +78,63 @@ impl Keys {
         Self { window, known: HashMap::new(), order: VecDeque::new() }
     }
 
-    /// Takes the key of a record that was read at the start. A restart has no other promise than that it is in the journal.
+    /// Takes the key of a record that was read at the start: the last one of its batch. A restart has no other promise than that it is
+    /// in the journal.
     pub(crate) fn restore(&mut self, tail: &str, record: &Record) {
         let Some((fingerprint, key)) = tail.split_once(':') else { return };
-        let count = record.batch().map_or(1, |batch| batch.count);
+        let (number, count) = record.batch().map_or((record.number(), 1), |batch| (batch.first, batch.count));
+        let recorded = Recorded {
+            sequence: Some(number),
+            count,
+            cursor: Some(record.after()),
+            durability: Durability::Buffered,
+            is_repeated: false,
+        };
         let key = Key { key: key.to_owned(), fingerprint: Fingerprint(fingerprint.to_owned()) };
-        self.done(&key, record.number(), count, Durability::Buffered);
+        self.done(&key, recorded, record.number());
     }
 
-    /// Begins a request: the answer of the earlier one if its key is known.
-    pub(crate) fn begin(&mut self, key: &Key, identity: Cursor) -> Result<Option<Recorded>, KeyError> {
+    /// Begins a request: the answer of the earlier one if its key is known. `next` is the number of the next record.
+    pub(crate) fn begin(&mut self, key: &Key, next: u64) -> Result<Option<Recorded>, KeyError> {
+        self.forget(next);
         match self.known.get(&key.key) {
             None => {
                 let fingerprint = key.fingerprint.clone();
-                self.known.insert(key.key.clone(), KnownKey { fingerprint, recorded: None });
+                self.known.insert(key.key.clone(), KnownKey { fingerprint, recorded: None, last: next });
                 Ok(None)
             }
             Some(known) if known.fingerprint != key.fingerprint => Err(KeyError::Reused),
             Some(KnownKey { recorded: None, .. }) => Err(KeyError::InProgress),
-            Some(KnownKey { recorded: Some((number, count, durability)), .. }) => Ok(Some(Recorded {
-                sequence: Some(*number),
-                count: *count,
-                cursor: Some(identity.at(number + count)),
-                durability: *durability,
-                is_repeated: true,
-            })),
+            Some(KnownKey { recorded: Some(recorded), .. }) => {
+                Ok(Some(Recorded { is_repeated: true, ..*recorded }))
+            }
         }
     }
 
-    /// The request was recorded.
-    pub(crate) fn done(&mut self, key: &Key, number: u64, count: u64, durability: Durability) {
-        let known =
-            KnownKey { fingerprint: key.fingerprint.clone(), recorded: Some((number, count, durability)) };
+    /// The request was recorded; `last` is its last record.
+    pub(crate) fn done(&mut self, key: &Key, recorded: Recorded, last: u64) {
+        let known = KnownKey { fingerprint: key.fingerprint.clone(), recorded: Some(recorded), last };
         self.known.insert(key.key.clone(), known);
-        self.order.push_back((number, key.key.clone()));
-        while let Some((oldest, name)) = self.order.front()
-            && number.saturating_sub(*oldest) >= self.window
-        {
-            let is_of_it = |known: &KnownKey| known.recorded.is_some_and(|(number, ..)| number == *oldest);
-            if self.known.get(name).is_some_and(is_of_it) {
-                self.known.remove(name);
-            }
-            self.order.pop_front();
-        }
+        self.order.push_back((last, key.key.clone()));
     }
 
     /// The request was not recorded: the key is free.
     pub(crate) fn abandon(&mut self, key: &Key) {
         if self.known.get(&key.key).is_some_and(|known| known.recorded.is_none()) {
             self.known.remove(&key.key);
+        }
+    }
+
+    /// Keys of records before the window are free. Those of requests that end late may be known a little longer.
+    fn forget(&mut self, next: u64) {
+        while let Some((last, name)) = self.order.front()
+            && next.saturating_sub(*last) > self.window
+        {
+            let is_of_it = |known: &KnownKey| known.recorded.is_some() && known.last == *last;
+            if self.known.get(name).is_some_and(is_of_it) {
+                self.known.remove(name);
+            }
+            self.order.pop_front();
         }
     }
 }

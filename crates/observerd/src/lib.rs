@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod config;
+mod filter;
 #[doc(hidden)]
 pub mod fuzzed;
 mod keys;

@@ -1,15 +1,19 @@
 //! What was recorded, to any number of readers: each record is read once, and not once for each reader.
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::broadcast;
+use tokio::sync::broadcast::{self, WeakSender};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use watchkeeper_journal::{Cursor, Gap, GapCause, Journal, JournalReader, ReadError, ReadFrom, ReadItem};
+use watchkeeper_journal::{
+    Cursor, Gap, GapCause, Journal, JournalReader, ReadError, ReadFrom, ReadFromError, ReadItem, Record,
+};
 
+use crate::filter::Filter;
 use crate::operation::Operation;
 
 /// After a part is published, what comes within this time is one part: at many readers, each costs a write.
@@ -74,14 +78,26 @@ pub(crate) struct Item {
 impl Item {
     pub(crate) fn of(item: &ReadItem, identity: Cursor) -> Self {
         match item {
-            ReadItem::Record(record) => {
-                let (number, after) = (record.number(), record.after());
-                let body = record.body();
-                let json = format!(r#"{{"sequence":{number},"cursor":"{after}","operation":{body}}}"#);
-                Self { operation: Operation::of_record(record), is_gap: false, number, after, json }
-            }
+            ReadItem::Record(record) => Self::of_record(record, Operation::of_record(record)),
             ReadItem::Gap(gap) => Self::of_gap(gap, identity.at(gap.last + 1)),
         }
+    }
+
+    /// The same, if the filter takes it. The operation is read only if the filter needs it. Gaps are always taken.
+    pub(crate) fn if_taken(item: &ReadItem, identity: Cursor, filter: &Filter) -> Option<Self> {
+        let ReadItem::Record(record) = item else { return Some(Self::of(item, identity)) };
+        if filter.is_open() {
+            return Some(Self::of_record(record, None));
+        }
+        let operation = Operation::of_record(record);
+        filter.takes(operation.as_ref()).then(|| Self::of_record(record, operation))
+    }
+
+    fn of_record(record: &Record, operation: Option<Operation>) -> Self {
+        let (number, after) = (record.number(), record.after());
+        let body = record.body();
+        let json = format!(r#"{{"sequence":{number},"cursor":"{after}","operation":{body}}}"#);
+        Self { operation, is_gap: false, number, json, after }
     }
 
     fn of_gap(gap: &Gap, after: Cursor) -> Self {
@@ -108,20 +124,39 @@ impl Item {
 /// Follows the journal, and publishes what it reads.
 #[derive(Debug)]
 pub(crate) struct Live {
-    parts: broadcast::Sender<Arc<Part>>,
+    /// The follower has the one that keeps the channel open: streams end with it.
+    parts: WeakSender<Arc<Part>>,
+    next: Arc<AtomicU64>,
     follower: JoinHandle<()>,
 }
 
 impl Live {
     /// Follows from the end on, in a task that ends with the journal or with this value.
-    pub(crate) fn follow(journal: &Journal) -> Self {
-        let (parts, _) = broadcast::channel(PARTS);
-        let follower = tokio::spawn(follow(journal.clone(), parts.clone()));
-        Self { parts, follower }
+    ///
+    /// # Errors
+    ///
+    /// The journal has no end: it was never open.
+    pub(crate) fn follow(journal: &Journal) -> Result<Self, ReadFromError> {
+        // Before it returns: a stream that begins now must get what comes from now on.
+        let reader = journal.reader(ReadFrom::End)?;
+        let next = Arc::new(AtomicU64::new(reader.cursor().seq()));
+        let (sender, _) = broadcast::channel(PARTS);
+        let parts = sender.downgrade();
+        let follower = Follower { journal: journal.clone(), reader, parts: sender, next: Arc::clone(&next) };
+        Ok(Self { parts, next, follower: tokio::spawn(follower.run()) })
     }
 
+    /// What comes from now on. It is closed if the follower has ended.
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<Part>> {
-        self.parts.subscribe()
+        match self.parts.upgrade() {
+            Some(parts) => parts.subscribe(),
+            None => broadcast::channel(1).1,
+        }
+    }
+
+    /// The number of the next record that streams get.
+    pub(crate) fn next(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
     }
 }
 
@@ -131,38 +166,58 @@ impl Drop for Live {
     }
 }
 
-async fn follow(journal: Journal, parts: broadcast::Sender<Arc<Part>>) {
-    let Ok(mut reader) = journal.reader(ReadFrom::End) else { return };
-    loop {
-        match reader.recv().await {
-            // An error says that nobody reads.
-            Ok(Some(first)) => drop(parts.send(Arc::new(part(&mut reader, first).await))),
-            Ok(None) | Err(ReadError::Aborted) => return,
-            Err(error) => wait_after(&error).await,
+struct Follower {
+    journal: Journal,
+    reader: JournalReader,
+    parts: broadcast::Sender<Arc<Part>>,
+    next: Arc<AtomicU64>,
+}
+
+impl Follower {
+    async fn run(mut self) {
+        loop {
+            match self.reader.recv().await {
+                Ok(Some(first)) => {
+                    let (part, is_full) = part(&mut self.reader, first).await;
+                    self.next.store(part.after.seq(), Ordering::Relaxed);
+                    // An error says that nobody reads.
+                    let _ = self.parts.send(Arc::new(part));
+                    if !is_full {
+                        sleep(COALESCE).await;
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!(%error, "what was recorded cannot be read");
+                    sleep(AFTER_ERROR).await;
+                    if matches!(error, ReadError::Aborted) {
+                        let Ok(reader) = self.journal.reader(ReadFrom::Cursor(self.reader.cursor())) else {
+                            return;
+                        };
+                        self.reader = reader;
+                    }
+                }
+            }
         }
-        sleep(COALESCE).await;
     }
 }
 
-async fn wait_after(error: &ReadError) {
-    tracing::error!(%error, "what was recorded cannot be read");
-    sleep(AFTER_ERROR).await;
-}
-
-async fn part(reader: &mut JournalReader, first: ReadItem) -> Part {
+/// What there is now, and whether there may be more.
+async fn part(reader: &mut JournalReader, first: ReadItem) -> (Part, bool) {
     let number = match &first {
         ReadItem::Record(record) => record.number(),
         ReadItem::Gap(gap) => gap.first,
     };
-    let mut bytes = 0;
-    let mut read = vec![first];
+    let (mut bytes, mut read) = (0, vec![first]);
     while bytes < PART {
         // What was read is published; an error comes again with the next read.
         let Ok(Some(item)) = reader.next_existing().await else { break };
-        if let ReadItem::Record(record) = &item {
-            bytes += record.body().len();
-        }
+        bytes += match &item {
+            ReadItem::Record(record) => record.body().len() + 128,
+            ReadItem::Gap(_) => 128,
+        };
         read.push(item);
     }
-    Part { first: number, after: reader.cursor(), read, rendered: OnceLock::new() }
+    let is_full = bytes >= PART;
+    (Part { first: number, after: reader.cursor(), read, rendered: OnceLock::new() }, is_full)
 }

@@ -2,11 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use axum::middleware::from_fn_with_state;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,11 +26,14 @@ use crate::server::bodies::Bodies;
 use crate::server::hosts::{Hosts, HostsError};
 use crate::server::metrics::Metrics;
 use crate::server::rate::RateLimit;
-use crate::server::routes::routes;
+use crate::server::routes::{count, routes};
 use crate::server::shell::{Gate, shell};
 use crate::server::streams::Streams;
 use crate::server::token::{TOKEN_FILE, Token, TokenError};
 use crate::store::{Store, StoreConfig, StoreError};
+
+/// How many large batches are parsed at a time.
+const PARSING: usize = 2;
 
 /// A service that runs.
 pub struct Service {
@@ -64,7 +70,10 @@ impl TokenPlace {
             return Ok(access(Access::token(token)));
         }
         let (directory, temporary) = if data_directory(config).is_none() {
-            let temporary = tempfile::Builder::new().prefix("observerd-").tempdir();
+            let temporary = tempfile::Builder::new()
+                .prefix("observerd-")
+                .permissions(std::fs::Permissions::from_mode(0o700))
+                .tempdir();
             let temporary = temporary.map_err(|source| ServiceError::TokenDirectory { source })?;
             (temporary.path().to_path_buf(), Some(temporary))
         } else {
@@ -87,8 +96,10 @@ impl Service {
     ///
     /// [`ServiceError`]; nothing is left running.
     pub async fn start(config: ObserverdConfig, token: Option<Token>) -> Result<Self, ServiceError> {
+        // First: an address that is in use must not cost the opening of a journal.
+        let listener = bind(config.bind).await?;
         let store = Store::open(store_config(&config)).await?;
-        Self::with_store(config, token, store).await
+        Self::serve(listener, config, token, store).await
     }
 
     /// The same over a store that is open.
@@ -101,31 +112,59 @@ impl Service {
         token: Option<Token>,
         store: Store,
     ) -> Result<Self, ServiceError> {
-        let bind = config.bind;
-        let listener =
-            TcpListener::bind(bind).await.map_err(|source| ServiceError::Bind { address: bind, source })?;
-        let address = listener.local_addr().map_err(|source| ServiceError::Bind { address: bind, source })?;
+        let listener = bind(config.bind).await?;
+        Self::serve(listener, config, token, store).await
+    }
+
+    async fn serve(
+        listener: TcpListener,
+        config: ObserverdConfig,
+        token: Option<Token>,
+        store: Store,
+    ) -> Result<Self, ServiceError> {
+        let closing = store.clone();
+        // They outlive the requests that read them.
+        let loops_stop = CancellationToken::new();
+        let started = Self::assemble(listener, config, token, store, &loops_stop).await;
+        if started.is_err() {
+            loops_stop.cancel();
+            if let Err(error) = closing.close().await {
+                tracing::warn!(%error, "the journal of a service that did not start is not closed");
+            }
+        }
+        started
+    }
+
+    async fn assemble(
+        listener: TcpListener,
+        config: ObserverdConfig,
+        token: Option<Token>,
+        store: Store,
+        loops_stop: &CancellationToken,
+    ) -> Result<Self, ServiceError> {
+        let address =
+            listener.local_addr().map_err(|source| ServiceError::Bind { address: config.bind, source })?;
         let TokenPlace { access, path, directory } = TokenPlace::find(&config, token)?;
         let gate = Gate { hosts: Hosts::new(address, &config.hosts)?, rate: RateLimit::new(&config.limits) };
         let accepting = AcceptConfig::from(&config.limits);
-        let stop = CancellationToken::new();
-        // They outlive the requests that read them.
-        let loops_stop = CancellationToken::new();
-        let loops = Loops::start(&store, &config, data_directory(&config), &loops_stop).await?;
+        let live = Live::follow(store.journal()).map_err(StoreError::from)?;
+        let loops = Loops::start(&store, &config, data_directory(&config), loops_stop).await?;
         let app = Arc::new(App {
-            live: Live::follow(store.journal()),
+            live,
             store,
             loops,
             streams: Streams::new(&config.limits),
             bodies: Bodies::new(&config.limits),
+            answers: Bodies::new(&config.limits),
+            parsing: Semaphore::new(PARSING),
             connections: Arc::clone(&accepting.counts),
             limits: config.limits.clone(),
             metrics: Metrics::default(),
             access: Arc::new(access),
-            stop,
+            stop: CancellationToken::new(),
             started: Instant::now(),
         });
-        let router = shell(routes(&app), Arc::new(gate));
+        let router = shell(routes(&app), Arc::new(gate)).layer(from_fn_with_state(Arc::clone(&app), count));
         let accepting = tokio::spawn(serve(listener, router, accepting, app.stop.clone()));
         Ok(Self { app, address, accepting: AbortOnDrop(accepting), token: path, _directory: directory })
     }
@@ -167,6 +206,10 @@ impl Service {
         self.app.loops.stop().await;
         self.app.store.close().await
     }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServiceError> {
+    TcpListener::bind(address).await.map_err(|source| ServiceError::Bind { address, source })
 }
 
 /// `None` for a service in memory.

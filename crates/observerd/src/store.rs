@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use watchkeeper::report::debug_as_text;
 use watchkeeper_journal::{
-    AppendError, Appended, Cursor, Durability, Entry, Journal, JournalConfig, JournalError, ReadError,
-    ReadFrom, ReadFromError, ReadItem,
+    AppendError, Appended, Durability, Entry, Journal, JournalConfig, JournalError, ReadError, ReadFrom,
+    ReadFromError, ReadItem,
 };
 
 use crate::keys::{Key, KeyError, Keys};
@@ -32,7 +34,18 @@ struct Shared {
     tasks: TaskTracker,
     /// Held while a batch of a tailed file is being recorded, also if nobody waits for it any more.
     tailing: Arc<tokio::sync::Mutex<()>>,
+    memory_alone: Mutex<MemoryAlone>,
 }
+
+/// What was logged of operations that the journal could not take.
+#[derive(Default)]
+struct MemoryAlone {
+    at: Option<Instant>,
+    operations: u64,
+}
+
+/// How often that is logged.
+const LOG_EVERY: Duration = Duration::from_mins(1);
 
 /// The right to record a batch of a tailed file: none is in flight.
 #[derive(Debug)]
@@ -71,34 +84,14 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn of(journal: Journal, idempotency_window: u64) -> Result<Self, StoreError> {
-        let mut keys = Keys::new(idempotency_window);
-        let newest = idempotency_window.max(RING as u64);
-        // Not every record is an operation: more are read until the ring is full, or the journal has no more.
-        let mut count = newest;
-        let ring = loop {
-            let mut reader = journal.reader(ReadFrom::Last(count))?;
-            let is_all = reader.cursor() == journal.oldest();
-            let mut operations = Ring::default();
-            while let Some(item) = reader.next_existing().await? {
-                let ReadItem::Record(record) = item else { continue };
-                if let Some(key) = record.key() {
-                    keys.restore(&key, &record);
-                }
-                if let Some(operation) = Operation::of_record(&record) {
-                    operations.push(Some(record.number()), operation);
-                }
-            }
-            if operations.len() == RING || is_all || count > newest * 64 {
-                break operations;
-            }
-            count *= 4;
-        };
+        let (ring, keys) = restore(&journal, idempotency_window).await?;
         let shared = Shared {
             journal,
             ring: Mutex::new(ring),
             keys: Mutex::new(keys),
             tasks: TaskTracker::new(),
             tailing: Arc::default(),
+            memory_alone: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -151,12 +144,13 @@ impl Store {
         let pending = match key {
             None => None,
             Some(key) => {
-                if let Some(recorded) = shared.keys().begin(&key, self.identity())? {
-                    return Ok(recorded);
+                if let Some(recorded) = shared.keys().begin(&key, shared.next())? {
+                    return Ok(self.as_of_now(recorded));
                 }
                 // From here on the key is released whatever happens.
                 let pending = PendingKey { shared: Arc::clone(shared), key: Some(key) };
-                if let (Some((_, entry)), Some(key)) = (operations.first_mut(), &pending.key) {
+                // The last record of a batch is its commit mark, and the last to be forgotten.
+                if let (Some((_, entry)), Some(key)) = (operations.last_mut(), &pending.key) {
                     *entry = entry.clone().with_key(&key.tail()).map_err(|_| KeyError::Invalid)?;
                 }
                 Some(pending)
@@ -167,7 +161,22 @@ impl Store {
             let _permit = permit;
             store.append(operations, is_batch, pending).await
         });
-        task.await.unwrap_or(Err(RecordError::Append(AppendError::Closed)))
+        task.await.unwrap_or(Err(RecordError::Unknown))
+    }
+
+    /// A repeated answer: what waited in memory may be in the journal by now.
+    fn as_of_now(&self, recorded: Recorded) -> Recorded {
+        let journal = self.journal();
+        match recorded.sequence {
+            Some(first) if recorded.durability == Durability::Memory && first < journal.cursor().seq() => {
+                Recorded {
+                    durability: journal.durability(),
+                    cursor: Some(journal.cursor().at(first + recorded.count)),
+                    ..recorded
+                }
+            }
+            _ => recorded,
+        }
     }
 
     async fn append(
@@ -189,12 +198,13 @@ impl Store {
             Ok(Appended { number, cursor, durability, .. }) => Recorded {
                 sequence: Some(number),
                 count,
-                cursor: Some(cursor),
+                // What waits in memory for the disk has no position yet that a reader may begin at.
+                cursor: shared.is_written(durability).then_some(cursor),
                 durability,
                 is_repeated: false,
             },
             Err(error) if self.takes_without_journal(&error) => {
-                tracing::error!(%error, count, "operations are in memory alone");
+                self.log_memory_alone(&error, count);
                 Recorded {
                     sequence: None,
                     count,
@@ -211,10 +221,22 @@ impl Store {
                 ring.push(recorded.sequence.map(|first| first + offset), operation);
             }
         }
-        if let (Some(pending), Some(number)) = (pending, recorded.sequence) {
-            pending.done(number, count, recorded.durability);
+        if let Some(pending) = pending {
+            let last = recorded.sequence.map_or_else(|| shared.next(), |first| first + count - 1);
+            pending.done(recorded, last);
         }
         Ok(recorded)
+    }
+
+    /// One line a minute, with the number of operations since the last one.
+    fn log_memory_alone(&self, error: &AppendError, count: u64) {
+        let mut logged = self.shared.memory_alone.lock().unwrap_or_else(PoisonError::into_inner);
+        logged.operations += count;
+        if logged.at.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+            let operations = std::mem::take(&mut logged.operations);
+            logged.at = Some(Instant::now());
+            tracing::error!(%error, operations, "operations are in memory alone");
+        }
     }
 
     /// Waits until no batch of a tailed file is in flight, so that the journal has the newest position.
@@ -264,10 +286,6 @@ impl Store {
         &self.shared.journal
     }
 
-    fn identity(&self) -> Cursor {
-        self.shared.journal.oldest()
-    }
-
     /// Waits for what is being recorded, and closes the journal.
     ///
     /// # Errors
@@ -287,6 +305,16 @@ impl std::fmt::Debug for Store {
 }
 
 impl Shared {
+    /// Whether an answer of this level has a record that readers get.
+    fn is_written(&self, durability: Durability) -> bool {
+        durability != Durability::Memory || self.journal.durability() == Durability::Memory
+    }
+
+    /// The number of the next record.
+    fn next(&self) -> u64 {
+        self.journal.cursor().seq()
+    }
+
     fn ring(&self) -> std::sync::MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -296,6 +324,36 @@ impl Shared {
     }
 }
 
+/// The most records that are read for the ring of a journal in which most records are no operations.
+const MOST_READ: u64 = 1_000_000;
+
+/// Ring and keys from the end of the journal, block by block: a block is read once, and of another one the ring alone.
+async fn restore(journal: &Journal, window: u64) -> Result<(Ring, Keys), StoreError> {
+    let (mut ring, mut keys) = (Ring::default(), Keys::new(window));
+    let (next, oldest) = (journal.cursor().seq(), journal.oldest().seq());
+    let (mut end, mut block) = (next, window.max(RING as u64));
+    let mut is_newest = true;
+    while end > oldest && ring.len() < RING && next - end < MOST_READ {
+        let begin = end.saturating_sub(block).max(oldest);
+        let mut reader = journal.reader(ReadFrom::Number(begin))?;
+        while reader.cursor().seq() < end {
+            let Some(item) = reader.next_existing().await? else { break };
+            let ReadItem::Record(record) = item else { continue };
+            if record.number() >= end {
+                break;
+            }
+            if let Some(key) = record.key().filter(|_| is_newest) {
+                keys.restore(&key, &record);
+            }
+            if let Some(operation) = Operation::of_record(&record) {
+                ring.push(Some(record.number()), operation);
+            }
+        }
+        (end, is_newest, block) = (begin, false, block * 2);
+    }
+    Ok((ring, keys))
+}
+
 /// A key whose request is being recorded. Dropped, it is free again.
 struct PendingKey {
     shared: Arc<Shared>,
@@ -303,9 +361,9 @@ struct PendingKey {
 }
 
 impl PendingKey {
-    fn done(mut self, number: u64, count: u64, durability: Durability) {
+    fn done(mut self, recorded: Recorded, last: u64) {
         if let Some(key) = self.key.take() {
-            self.shared.keys().done(&key, number, count, durability);
+            self.shared.keys().done(&key, recorded, last);
         }
     }
 }
@@ -343,6 +401,11 @@ pub enum RecordError {
     /// The idempotency key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The task that records has panicked.
+    #[error(
+        "recording has failed: what was sent may be recorded or not; look for it before it is sent again"
+    )]
+    Unknown,
 }
 
 debug_as_text!(StoreError, RecordError);

@@ -1,5 +1,6 @@
 //! `observerd serve`.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +11,9 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use watchkeeper::report::error_chain;
+use watchkeeper_journal::Durability;
 
+use super::outcome::note;
 use crate::config::{self, Flags, ObserverdConfig};
 use crate::server::token::Token;
 use crate::service::Service;
@@ -47,6 +50,21 @@ pub struct ServeArgs {
     log: Level,
 }
 
+/// Standard error. A log that cannot be written, on a full disk for one, must not end what is logged.
+struct QuietStderr;
+
+impl Write for QuietStderr {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let _ = std::io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let _ = std::io::stderr().flush();
+        Ok(())
+    }
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Level {
     Off,
@@ -74,7 +92,9 @@ pub(super) async fn run(args: ServeArgs) -> ExitCode {
     tracing_subscriber::fmt()
         .with_max_level(filter)
         .with_ansi(is_terminal)
-        .with_writer(std::io::stderr)
+        .with_writer(|| QuietStderr)
+        // It would print them to where they come from, and panic.
+        .log_internal_errors(false)
         .init();
     let served = match args.config().and_then(|config| token(&config).map(|token| (config, token))) {
         Ok((config, token)) => serve(config, token).await,
@@ -83,7 +103,7 @@ pub(super) async fn run(args: ServeArgs) -> ExitCode {
     match served {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("observerd: {error}");
+            note(&error);
             ExitCode::from(2)
         }
     }
@@ -129,6 +149,8 @@ impl Signals {
 
 async fn serve(config: ObserverdConfig, token: Option<Token>) -> Result<ExitCode, String> {
     let mut signals = Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    // What programs report may be private: files are for this user alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     raise_open_files(config.limits.connections);
     let limit = config.limits.drain + AFTER_DRAIN;
     let starting = Service::start(config, token);
@@ -136,10 +158,7 @@ async fn serve(config: ObserverdConfig, token: Option<Token>) -> Result<ExitCode
         started = starting => started.map_err(|error| error_chain(&error))?,
         () = signals.next() => return Ok(ExitCode::SUCCESS),
     };
-    if let Some(path) = service.token_path() {
-        println!("the token is in {}", path.display());
-    }
-    println!("listening on http://{}", service.address());
+    say(&service);
     notify(&[NotifyState::Ready]);
     let watchdog = sd_notify::watchdog_enabled().map(|limit| tokio::spawn(watchdog(limit / 2)));
     signals.next().await;
@@ -148,7 +167,7 @@ async fn serve(config: ObserverdConfig, token: Option<Token>) -> Result<ExitCode
     let stopped = tokio::select! {
         stopped = timeout(limit, service.stop()) => stopped,
         () = signals.next() => {
-            eprintln!("observerd: ended at once by a second signal: what was not answered may be lost");
+            note("ended at once by a second signal: what was not answered may be lost");
             std::process::exit(1);
         }
     };
@@ -158,14 +177,32 @@ async fn serve(config: ObserverdConfig, token: Option<Token>) -> Result<ExitCode
     match stopped {
         Ok(Ok(())) => Ok(ExitCode::SUCCESS),
         Ok(Err(error)) => {
-            eprintln!("observerd: {}", error_chain(&error));
+            note(&error_chain(&error));
             Ok(ExitCode::FAILURE)
         }
         Err(_) => {
             // What hangs, a disk for one, would keep the executor from ending.
-            eprintln!("observerd: not stopped within {} s: is the disk answering?", limit.as_secs());
+            note(&format!("not stopped within {} s: is the disk answering?", limit.as_secs()));
             std::process::exit(1);
         }
+    }
+}
+
+/// What a person or a script waits for. The service goes on if nobody reads it.
+fn say(service: &Service) {
+    let mut lines = String::new();
+    if service.store().journal().durability() == Durability::Memory {
+        lines.push_str(
+            "everything is in memory, and is gone with this process: give --data-dir DIR to keep it\n",
+        );
+    }
+    if let Some(path) = service.token_path() {
+        lines.push_str(&format!("the token is in {}\n", path.display()));
+    }
+    lines.push_str(&format!("listening on http://{}\n", service.address()));
+    let mut out = std::io::stdout();
+    if let Err(error) = out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
+        tracing::warn!(%error, address = %service.address(), "standard output cannot be written");
     }
 }
 

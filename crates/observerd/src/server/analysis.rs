@@ -41,7 +41,7 @@ impl ListParams {
 /// Clusters of errors, with their age.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ClustersAnswer {
-    /// Whether the analysis has looked at the journal recently.
+    /// Whether the analysis has read the journal recently.
     fresh: bool,
     /// How long ago that was, in seconds.
     age_seconds: f64,
@@ -52,7 +52,7 @@ pub(crate) struct ClustersAnswer {
 /// Playbooks, with their age.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PlaybooksAnswer {
-    /// Whether the consolidation has looked at the journal recently.
+    /// Whether the consolidation has read the journal recently.
     fresh: bool,
     /// How long ago that was, in seconds.
     age_seconds: f64,

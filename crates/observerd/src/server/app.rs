@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,10 @@ pub(crate) struct App {
     pub(crate) streams: Streams,
     /// Memory of bodies.
     pub(crate) bodies: Bodies,
+    /// Memory of answers: as much as of bodies.
+    pub(crate) answers: Bodies,
+    /// Large batches that are parsed.
+    pub(crate) parsing: Semaphore,
     /// Connections.
     pub(crate) connections: Arc<ConnectionCounts>,
     /// What `/metrics` shows.

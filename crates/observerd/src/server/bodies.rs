@@ -84,6 +84,25 @@ impl Bodies {
         }
     }
 
+    /// Memory for something else, such as an answer.
+    ///
+    /// # Errors
+    ///
+    /// 503 if there is no memory for it now.
+    pub fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        self.take(bytes.min(self.total))
+    }
+
+    /// Takes more memory for what was made of a body.
+    ///
+    /// # Errors
+    ///
+    /// 503 if there is no memory for it now.
+    pub fn take_more(&self, permit: &mut OwnedSemaphorePermit, bytes: usize) -> Result<(), Problem> {
+        permit.merge(self.take(bytes)?);
+        Ok(())
+    }
+
     async fn collect(&self, mut body: Body, read: &mut Reading) -> Result<(), Problem> {
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| broken(&error))?;
@@ -135,7 +154,7 @@ fn too_large(most: usize) -> Problem {
 }
 
 fn overloaded() -> Problem {
-    let detail = "other requests use the memory for bodies: send it again later";
+    let detail = "other requests use the memory for bodies and answers: send it again later";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service has too much to do", detail)
         .retry_after(RETRY)
 }

@@ -50,14 +50,17 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 }
 
 fn add_problems(operation: &mut Operation) {
+    // Its own security says that none is needed.
     let has_token = operation.security.is_none();
     let with_body: &[_] = if operation.request_body.is_some() { &WITH_BODY } else { &[] };
     let token: &[_] = if has_token { &[StatusCode::UNAUTHORIZED] } else { &[] };
     for status in ALL.iter().chain(with_body).chain(token) {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
         let reason = status.canonical_reason().unwrap_or("Problem");
-        let response = ResponseBuilder::new().description(reason).content(PROBLEM_JSON, content).build();
-        let documented = &mut operation.responses.responses;
-        documented.entry(status.as_str().to_owned()).or_insert(RefOr::T(response));
+        let response = || RefOr::T(ResponseBuilder::new().description(reason).build());
+        let documented = operation.responses.responses.entry(status.as_str().to_owned());
+        if let RefOr::T(response) = documented.or_insert_with(response) {
+            response.content.insert(PROBLEM_JSON.to_owned(), RefOr::T(content));
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use watchkeeper::report::one_line;
@@ -42,6 +42,16 @@ pub(crate) struct Health {
     reasons: Vec<String>,
     /// What works, and is worth a look: a loop that is stale or fails, callers without a token.
     warnings: Vec<String>,
+    /// What is for callers with the token; absent for others.
+    #[serde(flatten)]
+    details: Option<HealthDetails>,
+    /// The loops, each with its freshness.
+    loops: Vec<LoopHealth>,
+}
+
+/// What is for callers with the token.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HealthDetails {
     /// The version of the service.
     version: &'static str,
     /// For how long it runs.
@@ -50,8 +60,6 @@ pub(crate) struct Health {
     auth: &'static str,
     /// Where operations go.
     storage: StorageHealth,
-    /// The loops, each with its freshness.
-    loops: Vec<LoopHealth>,
     /// The escalation of clusters of errors; `null` without a webhook.
     escalation: Option<EscalationStatus>,
 }
@@ -75,22 +83,40 @@ pub(crate) struct StorageHealth {
 
 /// Whether the service is live and ready
 ///
-/// It needs no token.
+/// It needs no token. Paths, addresses, errors and counts are for callers who have it.
 #[utoipa::path(
     get, path = "/health", tag = "service", params(("check" = Option<HealthCheck>, Query, description = "`ready`, the default: 503 where the service is not ready; `live`: 200 as long as there is an answer")),
-    security(()),
+    security((), ("token" = [])),
     responses((status = 200, body = Health), (status = 503, body = Health, description = "It is not ready")),
 )]
 pub(crate) async fn health(
     State(app): State<Arc<App>>,
+    headers: HeaderMap,
     Query(query): Query<HealthQuery>,
 ) -> (StatusCode, Json<Health>) {
     let health = app.health();
+    let health = if app.access.check(&headers).is_ok() { health } else { health.without_details() };
     let is_ok = health.ready || query.check == Some(HealthCheck::Live);
     (if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(health))
 }
 
 impl Health {
+    /// What anybody may know who reaches the port: no paths, addresses, errors or counts.
+    fn without_details(self) -> Self {
+        let short = |texts: Vec<String>| {
+            let short = |text: String| text.split(':').next().unwrap_or_default().to_owned();
+            texts.into_iter().map(short).collect()
+        };
+        let known = |known: LoopHealth| LoopHealth { last_error: None, ..known };
+        Self {
+            reasons: short(self.reasons),
+            warnings: short(self.warnings),
+            details: None,
+            loops: self.loops.into_iter().map(known).collect(),
+            ..self
+        }
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         self.ready
     }
@@ -122,12 +148,14 @@ impl App {
             ready: reasons.is_empty(),
             reasons,
             warnings,
-            version: env!("CARGO_PKG_VERSION"),
-            uptime_seconds: self.started.elapsed().as_secs(),
-            auth: if self.access.is_open() { "loopback-open" } else { "token" },
-            storage,
+            details: Some(HealthDetails {
+                version: env!("CARGO_PKG_VERSION"),
+                uptime_seconds: self.started.elapsed().as_secs(),
+                auth: if self.access.is_open() { "loopback-open" } else { "token" },
+                storage,
+                escalation,
+            }),
             loops,
-            escalation,
         }
     }
 

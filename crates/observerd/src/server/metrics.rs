@@ -18,14 +18,15 @@ type ByRoute = Family<RouteLabel, Histogram, fn() -> Histogram>;
 
 /// Counters that are kept; what is known elsewhere is read for each scrape.
 pub(crate) struct Metrics {
-    operations: Family<SourceLabels, Counter>,
+    operations: Family<OperationLabels, Counter>,
+    repeated: Counter,
     refused: Family<ReasonLabel, Counter>,
     requests: Family<RequestLabels, Counter>,
     durations: ByRoute,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SourceLabels {
+pub(crate) struct OperationLabels {
     source: &'static str,
     outcome: &'static str,
 }
@@ -51,6 +52,7 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             operations: Family::default(),
+            repeated: Counter::default(),
             refused: Family::default(),
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
@@ -59,12 +61,23 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// An operation that is valid has come in. A source that is not known is `other`: anybody may invent one.
-    pub(crate) fn received(&self, operation: &Operation) {
+    /// How an operation is counted. A source that is not known is `other`: anybody may invent one.
+    #[expect(clippy::unused_self, reason = "it is of these metrics")]
+    pub(crate) fn labels(&self, operation: &Operation) -> OperationLabels {
         let known = KNOWN_SOURCES.iter().find(|known| **known == operation.source);
-        let source = known.copied().unwrap_or("other");
         let outcome = if operation.success { "success" } else { "failure" };
-        self.operations.get_or_create(&SourceLabels { source, outcome }).inc();
+        OperationLabels { source: known.copied().unwrap_or("other"), outcome }
+    }
+
+    /// Operations were recorded, or a repeated request was answered again.
+    pub(crate) fn recorded(&self, labels: &[OperationLabels], is_repeated: bool) {
+        if is_repeated {
+            self.repeated.inc_by(labels.len() as u64);
+            return;
+        }
+        for labels in labels {
+            self.operations.get_or_create(labels).inc();
+        }
     }
 
     /// Valid operations were not recorded.
@@ -73,7 +86,12 @@ impl Metrics {
     }
 
     pub(crate) fn register(&self, registry: &mut Registry) {
-        registry.register("operations", "Valid operations that came in", self.operations.clone());
+        registry.register("operations", "Operations of requests that were recorded", self.operations.clone());
+        registry.register(
+            "operations_repeated",
+            "Operations of requests that were sent again with their key",
+            self.repeated.clone(),
+        );
         registry.register(
             "operations_refused",
             "Valid operations that were not recorded",

@@ -3,6 +3,7 @@
 pub mod accept;
 mod activity;
 pub(crate) mod analysis;
+mod answers;
 pub(crate) mod app;
 pub mod auth;
 mod authority;

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
 use watchkeeper_journal::ReadFrom;
 
+use super::answers;
 use super::app::App;
-use super::events::filter::{EventsQuery, Filter};
-use super::events::page::{EventsPage, page};
+use super::events::page::{EventsPage, MEMORY, page};
+use super::events::query::EventsQuery;
 use super::events::stream::EventStream;
 use super::events::{begin, invalid_query, reader};
 use super::problem::Problem;
@@ -40,7 +41,7 @@ pub(crate) async fn events(
     headers: HeaderMap,
     Query(query): Query<EventsQuery>,
 ) -> Result<Response, Problem> {
-    let filter = Filter::of(&query)?;
+    let filter = query.filter()?;
     let limit = query.limit.unwrap_or(100);
     if !(1..=1_000).contains(&limit) {
         return Err(invalid_query("`limit` must be 1 to 1000"));
@@ -50,9 +51,10 @@ pub(crate) async fn events(
     });
     let journal = app.store.journal();
     if !is_stream {
-        let from = begin(&query, None, ReadFrom::Oldest)?;
-        let page = page(journal, reader(journal, from)?, &filter, limit).await;
-        return page.map(|page| Json(page).into_response()).map_err(|error| {
+        let reader = reader(journal, begin(&query, None, ReadFrom::Oldest)?)?;
+        let memory = app.answers.reserve(MEMORY)?;
+        let page = page(journal, reader, &filter, limit).await;
+        return page.map(|page| answers::json(page, memory)).map_err(|error| {
             tracing::error!(%error, "a page cannot be read");
             let detail = "the journal cannot be read: see the service's log";
             Problem::new(

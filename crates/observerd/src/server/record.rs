@@ -17,6 +17,7 @@ use watchkeeper_journal::{AppendError, Entry, EntryError};
 
 use super::app::App;
 use super::bodies::content_length;
+use super::metrics::OperationLabels;
 use super::problem::Problem;
 use crate::keys::{Key, KeyError};
 use crate::operation::{Operation, OperationError};
@@ -28,6 +29,21 @@ pub(crate) const MAX_EVENT: usize = 1024 * 1024 - 4 * 1024;
 
 /// The most bytes of a batch.
 pub(crate) const MAX_EVENTS: usize = 4 * 1024 * 1024;
+
+/// The most operations of a batch.
+const MAX_BATCH: usize = 100_000;
+
+/// What the journal counts for the tail of a record with a key.
+const TAIL: usize = 512;
+
+/// What a request takes in memory besides its body, until it is recorded.
+const REQUEST: usize = 2 * 1024;
+
+/// What an operation of a batch takes in memory besides its text.
+const OPERATION: usize = 512;
+
+/// From this size on a batch is parsed beside the executor.
+const LARGE: usize = 64 * 1024;
 
 /// The header with the key of a request that may be sent again.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -120,10 +136,9 @@ pub(crate) async fn event(
     let (body, permit) = read(&app, &headers, body, MAX_EVENT).await?;
     let key = key(&headers, &body)?;
     let text = text(&body)?;
-    let (operation, entry) =
-        Operation::read(text, Timestamp::now()).map_err(|error| invalid(&error, None))?;
-    app.metrics.received(&operation);
-    answer(&app, 1, app.store.record(operation, entry, key, permit)).await
+    let (operation, entry) = Operation::read(text, now()).map_err(|error| invalid(&error, None))?;
+    let labels = vec![app.metrics.labels(&operation)];
+    answer(&app, &labels, app.store.record(operation, entry, key, Some(permit))).await
 }
 
 /// Records operations, all or none
@@ -141,23 +156,37 @@ pub(crate) async fn events(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<RecordedAnswer>, Problem> {
-    let (body, permit) = read(&app, &headers, body, MAX_EVENTS).await?;
+    let (body, mut permit) = read(&app, &headers, body, MAX_EVENTS).await?;
     let key = key(&headers, &body)?;
-    let operations = batch(text(&body)?)?;
-    for (operation, _) in &operations {
-        app.metrics.received(operation);
-    }
-    answer(&app, operations.len(), app.store.record_batch(operations, key, permit)).await
+    let operations = if body.len() < LARGE {
+        batch(&body)?
+    } else {
+        // Others are answered meanwhile.
+        let _slot = app.parsing.acquire().await;
+        let parsed = tokio::task::spawn_blocking(move || batch(&body)).await;
+        parsed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?
+    };
+    app.bodies.take_more(&mut permit, operations.len() * OPERATION)?;
+    let labels: Vec<_> = operations.iter().map(|(operation, _)| app.metrics.labels(operation)).collect();
+    answer(&app, &labels, app.store.record_batch(operations, key, Some(permit))).await
 }
 
+/// The time of receipt, in milliseconds.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
+/// The body, and the memory of it and of the request.
 async fn read(
     app: &App,
     headers: &HeaderMap,
     body: Body,
     most: usize,
-) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem> {
-    let (body, permit) = app.bodies.read(body, content_length(headers), most).await?;
-    Ok((body, Some(permit)))
+) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
+    let (body, mut permit) = app.bodies.read(body, content_length(headers), most).await?;
+    app.bodies.take_more(&mut permit, REQUEST)?;
+    Ok((body, permit))
 }
 
 pub(crate) fn text(body: &[u8]) -> Result<&str, Problem> {
@@ -177,28 +206,47 @@ fn key(headers: &HeaderMap, body: &[u8]) -> Result<Option<Key>, Problem> {
 }
 
 /// The operations of an array, or of lines.
-pub(crate) fn batch(text: &str) -> Result<Vec<(Operation, Entry)>, Problem> {
-    let now = Timestamp::now();
-    let read = |(index, text): (usize, &str)| {
-        if text.len() > MAX_EVENT {
-            return Err(invalid(&EntryError::TooLong { bytes: text.len() }.into(), Some(index)));
-        }
-        Operation::read(text, now).map_err(|error| invalid(&error, Some(index)))
-    };
-    let operations: Vec<_> = if text.trim_start().starts_with('[') {
+pub(crate) fn batch(body: &[u8]) -> Result<Vec<(Operation, Entry)>, Problem> {
+    let text = text(body)?;
+    let operations = if text.trim_start().starts_with('[') {
         let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| {
             let (line, column) = (error.line(), error.column());
             let detail = format!("no JSON at line {line}, column {column}: send an array of operations");
             Problem::new(StatusCode::BAD_REQUEST, "invalid-json", "Invalid JSON", detail)
         })?;
-        items.iter().map(|item| item.get()).enumerate().map(read).collect::<Result<_, _>>()?
+        operations(items.iter().map(|item| item.get()))?
     } else {
-        let lines = text.split('\n').map(str::trim).filter(|line| !line.is_empty());
-        lines.enumerate().map(read).collect::<Result<_, _>>()?
+        operations(text.split('\n').map(str::trim).filter(|line| !line.is_empty()))?
     };
     if operations.is_empty() {
         let detail = "the batch is empty: send at least one operation";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "empty-batch", "Empty batch", detail));
+    }
+    Ok(operations)
+}
+
+/// As many as fit into a batch of the journal.
+fn operations<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<(Operation, Entry)>, Problem> {
+    let (now, mut operations, mut bytes) = (now(), Vec::new(), 0);
+    for (index, text) in texts.enumerate() {
+        if text.len() > MAX_EVENT {
+            return Err(invalid(&EntryError::TooLong { bytes: text.len() }.into(), Some(index)));
+        }
+        let operation = Operation::read(text, now).map_err(|error| invalid(&error, Some(index)))?;
+        bytes += operation.1.body().len() + TAIL;
+        if bytes > MAX_EVENTS || operations.len() == MAX_BATCH {
+            let detail = format!(
+                "a batch has at most {MAX_BATCH} operations of {MAX_EVENTS} bytes, with {TAIL} more for each: {index} fit; \
+                 nothing of it was recorded, so split it"
+            );
+            return Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body-too-large",
+                "Batch too large",
+                detail,
+            ));
+        }
+        operations.push(operation);
     }
     Ok(operations)
 }
@@ -226,24 +274,41 @@ fn invalid(error: &OperationError, index: Option<usize>) -> Problem {
 
 async fn answer(
     app: &App,
-    count: usize,
+    labels: &[OperationLabels],
     recording: impl Future<Output = Result<Recorded, RecordError>>,
 ) -> Result<Json<RecordedAnswer>, Problem> {
+    let count = labels.len();
     let Ok(recorded) = timeout(app.limits.append, recording).await else {
-        app.metrics.refused("timed_out", count);
+        app.metrics.refused("unknown", count);
         let detail = "the disk did not answer in time: what was sent may be recorded or not; send it again with its idempotency key";
         let problem =
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "storage-slow", "Storage is slow", detail);
         return Err(problem.retry_after(5));
     };
-    recorded.map(|recorded| Json(recorded.into())).map_err(|error| match error {
-        RecordError::Key(error) => key_problem(error),
-        RecordError::Append(error) => {
+    match recorded {
+        Ok(recorded) => {
+            app.metrics.recorded(labels, recorded.is_repeated);
+            Ok(Json(recorded.into()))
+        }
+        Err(RecordError::Key(error)) => {
+            app.metrics.refused("key", count);
+            Err(key_problem(error))
+        }
+        Err(RecordError::Append(error)) => {
             let (reason, problem) = append_problem(&error);
             app.metrics.refused(reason, count);
-            problem
+            Err(problem)
         }
-    })
+        Err(error @ RecordError::Unknown) => {
+            app.metrics.refused("unknown", count);
+            Err(Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "The service failed",
+                error.to_string(),
+            ))
+        }
+    }
 }
 
 fn key_problem(error: KeyError) -> Problem {

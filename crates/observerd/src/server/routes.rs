@@ -35,7 +35,7 @@ pub(crate) const PREFIXES: [&str; 2] = ["/v1/observer", "/observer"];
     ),
     components(schemas(
         super::problem::Problem,
-        super::events::filter::OutcomeFilter,
+        super::events::query::OutcomeFilter,
         super::events::page::EventsItem,
         super::events::page::EventsGap,
         health::HealthCheck,
@@ -73,11 +73,11 @@ pub(crate) fn routes(app: &Arc<App>) -> Router {
         .merge(metrics)
         // Not for what is no route: 404 and 405 need no token.
         .route_layer(from_fn_with_state(Arc::clone(&app.access), require_token));
-    guarded.merge(under_prefixes(&open)).layer(from_fn_with_state(Arc::clone(app), count))
+    guarded.merge(under_prefixes(&open))
 }
 
-/// Counts each answer by its route.
-async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// Counts each answer by its route, refusals of the shell among them.
+pub(crate) async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().cloned();
     // A path that is no route's is no label.
     let route = matched.as_ref().map_or("none", MatchedPath::as_str);

@@ -69,6 +69,8 @@ fn scrape(app: &App) -> Result<String, std::fmt::Error> {
     let (next, oldest) = (journal.cursor().seq(), journal.oldest().seq());
     let records = usize::try_from(next - oldest.min(next)).unwrap_or(usize::MAX);
     gauge(&mut registry, "journal_records", "Sequences that are kept", records);
+    let behind = usize::try_from(next.saturating_sub(app.live.next())).unwrap_or(usize::MAX);
+    gauge(&mut registry, "streams_behind", "Records that streams do not have yet", behind);
     let problems = Counter::<u64>::default();
     problems.inc_by(journal.health().problems);
     registry.register("journal_problems", "Problems of the journal", problems);

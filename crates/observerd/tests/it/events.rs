@@ -126,3 +126,27 @@ async fn what_retention_has_removed_is_an_exact_gap() {
     assert_eq!(stream.sequences(1).await, [last + 1]);
     service.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn damage_in_the_middle_is_a_gap_of_page_and_stream() {
+    let directory = tempfile::tempdir().unwrap();
+    let (service, client) = start(config(Some(directory.path()))).await;
+    for nth in 0..5 {
+        client.post("event", json!({"endpoint": "/put", "nth": nth}).to_string()).await;
+    }
+    service.stop().await.unwrap();
+    let segment = directory.path().join("00000000000000000000.jsonl");
+    let text = std::fs::read_to_string(&segment).unwrap();
+    std::fs::write(&segment, text.replace(r#""nth":2"#, r#""nth":7"#)).unwrap();
+    let (service, client) = start(config(Some(directory.path()))).await;
+    let page = client.get("events?source=mcp").await.json();
+    assert_eq!(sequences(&page), [0, 1, 3, 4]);
+    assert_eq!((&page["gaps"][0]["first"], &page["gaps"][0]["cause"]), (&json!(2), &json!("damaged")));
+    let mut stream = client.stream("events?from=oldest").await;
+    assert_eq!(stream.sequences(2).await, [0, 1]);
+    assert_eq!(stream.next().await.unwrap(), ("gap".to_owned(), page["gaps"][0].clone()));
+    assert_eq!(stream.sequences(2).await, [3, 4]);
+    assert_eq!(client.get("stats").await.json()["total"], 4);
+    assert_eq!(client.get("health").await.json()["storage"]["recovered"], true);
+    service.stop().await.unwrap();
+}

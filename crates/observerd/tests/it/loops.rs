@@ -1,5 +1,7 @@
 //! The loops behind the routes: clusters, playbooks, reviews, corrections, escalation, and what health says of them.
 
+use std::io::Write as _;
+
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -104,7 +106,6 @@ async fn corrections_are_tailed_into_the_ring_and_a_restart_doubles_nothing() {
         fresh.stays_fresh().or_now().during(std::time::Duration::from_millis(50)).await.unwrap();
         service.stop().await.unwrap();
     }
-    use std::io::Write as _;
     let mut file = std::fs::OpenOptions::new().append(true).open(&file).unwrap();
     file.write_all(b"\":1}\n").unwrap();
     let (service, client) = start(config).await;

@@ -30,6 +30,7 @@ async fn what_is_wrong_is_said_and_nothing_is_stored() {
         (br#"{"endpoint":"a","success":"true"}"#, 400, "invalid-operation", Some("/success")),
         (br#"{"endpoint":"a","timestamp":"now"}"#, 400, "invalid-operation", Some("/timestamp")),
         (br#"{"endpoint":"a","_wk_n":1}"#, 400, "invalid-operation", None),
+        (br#"{"endpoint":"a","x":"\ud800"}"#, 400, "invalid-operation", None),
     ] {
         let answer = client.post("event", body.to_vec()).await;
         assert_eq!(answer.problem(), (status, kind.to_owned()), "{answer:?}");
@@ -94,22 +95,48 @@ async fn a_request_with_a_key_is_recorded_once_also_after_a_restart() {
     service.stop().await.unwrap();
 }
 
+/// The window is of all records, and not of those with keys.
 #[tokio::test]
 async fn a_key_is_forgotten_after_its_window() {
-    let mut config = config(None);
-    config.idempotency_window = 3;
-    let (service, client) = start(config).await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config(Some(directory.path()));
+    config.idempotency_window = 5;
+    let (service, client) = start(config.clone()).await;
     let keyed = client.with("idempotency-key", "k-1");
     let body = r#"{"endpoint":"a"}"#;
     assert_eq!(keyed.post("event", body).await.json()["sequence"], 0);
-    for nth in 0..2 {
+    for nth in 0..4 {
+        client.post("event", body).await;
         assert_eq!(keyed.post("event", body).await.json()["repeated"], true, "{nth}");
-        client.with("idempotency-key", &format!("other-{nth}")).post("event", body).await;
     }
-    client.with("idempotency-key", "last").post("event", body).await;
-    let again = keyed.post("event", body).await.json();
-    assert_eq!((again["repeated"].as_bool(), again["sequence"].as_u64()), (Some(false), Some(4)));
     service.stop().await.unwrap();
+    // A restart remembers as much.
+    let (service, client) = start(config).await;
+    let keyed = client.with("idempotency-key", "k-1");
+    assert_eq!(keyed.post("event", body).await.json()["repeated"], true);
+    client.post("event", body).await;
+    let other = keyed.post("event", r#"{"endpoint":"b"}"#).await.json();
+    assert_eq!((other["repeated"].as_bool(), other["sequence"].as_u64()), (Some(false), Some(6)));
+    service.stop().await.unwrap();
+}
+
+/// A batch counts from its last operation.
+#[tokio::test]
+async fn the_key_of_a_batch_that_is_larger_than_the_window_is_known_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config(Some(directory.path()));
+    config.idempotency_window = 10;
+    let batch = "{\"endpoint\":\"a\"}\n".repeat(50);
+    for repeated in [false, true] {
+        let (service, client) = start(config.clone()).await;
+        for again in [false, true] {
+            let answer = client.with("idempotency-key", "k").post("events", batch.clone()).await.json();
+            assert_eq!((answer["sequence"].as_u64(), answer["count"].as_u64()), (Some(0), Some(50)));
+            assert_eq!(answer["repeated"], repeated || again, "{answer}");
+        }
+        assert_eq!(client.get("stats").await.json()["total"], 50);
+        service.stop().await.unwrap();
+    }
 }
 
 /// One request is recorded, by the first of them.
@@ -125,5 +152,64 @@ async fn a_key_that_many_send_at_once_is_recorded_once() {
         }
     }
     assert_eq!(client.get("stats").await.json()["total"], 1);
+    service.stop().await.unwrap();
+}
+
+/// What would not fit into a batch of the journal ends the reading of the body, and not only the append.
+#[tokio::test]
+async fn a_batch_that_is_too_large_is_refused_with_what_fits() {
+    let (service, client) = in_memory().await;
+    let answer = client.post("events", "{\"endpoint\":\"a\"}\n".repeat(200_000)).await;
+    assert_eq!(answer.problem(), (413, "body-too-large".to_owned()));
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    let fit: usize = detail.split(": ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(client.post("events", "{\"endpoint\":\"a\"}\n".repeat(fit)).await.status, 200, "{detail}");
+    let large = format!(r#"{{"endpoint":"a","fill":"{}"}}"#, "x".repeat(1_044_400));
+    assert_eq!(client.post("event", large.clone()).await.status, 200);
+    assert_eq!(client.post("events", format!("[{large}]")).await.status, 200);
+    let larger = large.replace("fill", &"fill".repeat(100));
+    assert_eq!(client.post("event", larger.clone()).await.problem(), (413, "body-too-large".to_owned()));
+    assert_eq!(client.post("events", larger).await.problem(), (413, "body-too-large".to_owned()));
+    service.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn metrics_count_what_was_recorded_repeated_and_refused() {
+    let (service, client) = in_memory().await;
+    let keyed = client.with("idempotency-key", "k");
+    for _ in 0..3 {
+        keyed.post("event", r#"{"endpoint":"a","success":true,"source":"mine"}"#).await;
+    }
+    keyed.post("event", r#"{"endpoint":"b"}"#).await;
+    client.post("events", "{\"endpoint\":\"a\"}\n".repeat(5)).await;
+    client.get("/nowhere").await;
+    let metrics = client.get("/metrics").await.text;
+    for line in [
+        r#"observerd_operations_total{source="other",outcome="success"} 1"#,
+        r#"observerd_operations_total{source="mcp",outcome="failure"} 5"#,
+        "observerd_operations_repeated_total 2",
+        r#"observerd_operations_refused_total{reason="key"} 1"#,
+        r#"observerd_http_requests_total{route="none",method="GET",status="404"} 1"#,
+        "observerd_ring_operations 6",
+        "observerd_ready 1",
+        "# EOF",
+    ] {
+        assert!(metrics.lines().any(|known| known == line), "{line} in {metrics}");
+    }
+    service.stop().await.unwrap();
+}
+
+/// Without the token health says that something is wrong, and not what.
+#[tokio::test]
+async fn health_without_a_token_has_no_details() {
+    let (service, client) = in_memory().await;
+    let full = client.get("health").await.json();
+    assert_eq!((&full["ready"], &full["storage"]["durability"]), (&json!(true), &json!("memory")));
+    let bare = client.without_token().get("health").await.json();
+    assert_eq!((&bare["ready"], bare.get("storage"), bare.get("version")), (&json!(true), None, None));
+    assert_eq!(bare["loops"][0]["name"], "errors");
+    for path in ["stats", "events", "clusters", "playbooks", "/metrics"] {
+        assert_eq!(client.without_token().get(path).await.problem(), (401, "unauthenticated".to_owned()));
+    }
     service.stop().await.unwrap();
 }

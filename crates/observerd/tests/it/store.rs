@@ -29,10 +29,11 @@ async fn record(store: &Store, operation: &Value) -> Recorded {
     store.record(operation, entry, None, None).await.unwrap()
 }
 
-#[tokio::test]
-async fn validation() {
+type Check = Box<dyn Fn(&OperationError) -> bool>;
+
+#[test]
+fn validation() {
     let field = |name: &'static str| move |error: &OperationError| error.name() == Some(name);
-    type Check = Box<dyn Fn(&OperationError) -> bool>;
     let cases: Vec<(&str, Check)> = vec![
         ("", Box::new(|error| matches!(error, OperationError::NotJson { .. }))),
         ("{", Box::new(|error| matches!(error, OperationError::NotJson { .. }))),
@@ -78,8 +79,8 @@ async fn validation() {
     }
 }
 
-#[tokio::test]
-async fn defaults() {
+#[test]
+fn defaults() {
     for text in [
         r#"{"endpoint":"/put"}"#,
         r#"{"endpoint":"/put","source":"","timestamp":""}"#,
@@ -98,6 +99,14 @@ async fn defaults() {
     let text = r#"{ "z": 1.10, "endpoint": "/put", "source": "langfuse", "timestamp": "2126-11-30T08:15:00.000Z", "n": 1e400 }"#;
     let (operation, entry) = Operation::read(text, now()).unwrap();
     assert_eq!((entry.body(), operation.timestamp_text.as_str()), (text, "2126-11-30T08:15:00.000Z"));
+    for (given, stored) in [
+        ("2026-11-30t08:15:00z", "2026-11-30T08:15:00Z"),
+        ("2026-11-30T08:15:60Z", "2026-11-30T08:15:59Z"),
+        ("2026-11-30T08:15:00.1234567891Z", "2026-11-30T08:15:00.1234567891Z"),
+    ] {
+        let text = json!({"endpoint": "a", "timestamp": given}).to_string();
+        assert_eq!(Operation::read(&text, now()).unwrap().0.timestamp_text, stored);
+    }
     // An offset becomes UTC.
     let (operation, entry) =
         Operation::read(r#"{"endpoint":"a","timestamp":"2026-11-30T10:15:00+02:00","source":"x"}"#, now())
@@ -177,6 +186,25 @@ async fn round_trip() {
     let again = open(Some(directory.path())).await;
     assert_eq!(again.stats(), before);
     assert_eq!(before.total, 2_000);
+    again.close().await.unwrap();
+}
+
+/// Records that are no operations do not keep the ring from being filled.
+#[tokio::test]
+async fn the_ring_is_filled_from_behind_other_records() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(Some(directory.path())).await;
+    for nth in 0..2_100_u32 {
+        record(&store, &json!({"endpoint": "/put", "success": nth % 2 == 0, "role": nth.to_string()})).await;
+    }
+    let before = store.stats();
+    for _ in 0..9_000 {
+        let _ =
+            store.journal().submit_entry(watchkeeper_journal::Entry::from_text("{}").unwrap()).await.unwrap();
+    }
+    store.close().await.unwrap();
+    let again = open(Some(directory.path())).await;
+    assert_eq!(again.stats(), before);
     again.close().await.unwrap();
 }
 

@@ -1,14 +1,14 @@
 //! Operations that were recorded: as pages, and as a stream.
 
-pub(crate) mod filter;
 pub(crate) mod page;
+pub(crate) mod query;
 pub(crate) mod stream;
 
 use http::StatusCode;
 use watchkeeper_journal::{Cursor, Journal, JournalReader, ReadFrom, ReadFromError};
 
 use super::problem::Problem;
-use filter::EventsQuery;
+use query::EventsQuery;
 
 pub(crate) fn invalid_query(detail: impl AsRef<str>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "invalid-query", "Invalid query", detail)

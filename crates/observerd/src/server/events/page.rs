@@ -1,35 +1,38 @@
 //! A page of operations.
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use watchkeeper_journal::{Cursor, Journal, JournalReader, ReadError};
+use watchkeeper_journal::{Cursor, Journal, JournalReader, ReadError, ReadItem};
 
-use super::filter::Filter;
+use crate::filter::Filter;
 use crate::live::Item;
 
 /// The most records that are read for a page: with a filter that takes few of them, a page ends before it is full.
 const MOST_READ: usize = 50_000;
 
+/// The same in bytes.
+const MOST_BYTES_READ: usize = 16 * 1024 * 1024;
+
 /// The most bytes of a page, but for its last operation.
-const MOST_BYTES: usize = 4 * 1024 * 1024;
+const MOST_BYTES: usize = 1024 * 1024;
+
+/// What a page may take in memory while it is made: with its last operation, twice.
+pub(crate) const MEMORY: usize = 4 * MOST_BYTES;
 
 /// How many records are read without a break for other tasks.
 const WITHOUT_BREAK: usize = 500;
 
-/// A page of operations, oldest first.
+/// A page of operations, oldest first. It is written as text; this is its schema.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EventsPage {
     /// The operations.
-    #[schema(value_type = Vec<EventsItem>)]
-    pub(crate) events: Vec<Box<RawValue>>,
+    events: Vec<EventsItem>,
     /// Numbers in the page that have no records any more.
-    #[schema(value_type = Vec<EventsGap>)]
-    pub(crate) gaps: Vec<Box<RawValue>>,
+    gaps: Vec<EventsGap>,
     /// Where the next page begins: `from` of the next request.
-    pub(crate) next: String,
+    next: String,
     /// Whether this was all there was. An empty page that is not the end is one whose filter took nothing of what it read.
-    pub(crate) at_end: bool,
+    at_end: bool,
 }
 
 /// One operation of a page.
@@ -59,28 +62,33 @@ pub(crate) struct EventsGap {
     pub cursor: String,
 }
 
+/// A page as text, and how many operations it has.
 pub(crate) async fn page(
     journal: &Journal,
     mut reader: JournalReader,
     filter: &Filter,
     limit: usize,
-) -> Result<EventsPage, ReadError> {
+) -> Result<String, ReadError> {
     let identity = journal.oldest();
-    let mut page = EventsPage { events: Vec::new(), gaps: Vec::new(), next: String::new(), at_end: false };
-    let mut bytes = 0;
+    let (mut events, mut gaps) = (String::new(), String::new());
+    let (mut count, mut bytes_read, mut at_end) = (0, 0, false);
     for read in 1..=MOST_READ {
         let Some(item) = reader.next_existing().await? else {
-            page.at_end = true;
+            at_end = true;
             break;
         };
-        let item = Item::of(&item, identity);
-        if item.is_gap || filter.takes(item.operation.as_ref()) {
-            bytes += item.json.len();
-            let place = if item.is_gap { &mut page.gaps } else { &mut page.events };
-            // It is made of a record, whose text is JSON.
-            place.extend(RawValue::from_string(item.json));
+        if let ReadItem::Record(record) = &item {
+            bytes_read += record.body().len();
         }
-        if page.events.len() >= limit || bytes >= MOST_BYTES {
+        if let Some(item) = Item::if_taken(&item, identity, filter) {
+            count += usize::from(!item.is_gap);
+            let list = if item.is_gap { &mut gaps } else { &mut events };
+            if !list.is_empty() {
+                list.push(',');
+            }
+            list.push_str(&item.json);
+        }
+        if count >= limit || events.len() >= MOST_BYTES || bytes_read >= MOST_BYTES_READ {
             break;
         }
         if read.is_multiple_of(WITHOUT_BREAK) {
@@ -88,7 +96,6 @@ pub(crate) async fn page(
         }
     }
     let next: Cursor = reader.cursor();
-    page.at_end = page.at_end || next == journal.cursor();
-    page.next = next.to_string();
-    Ok(page)
+    at_end = at_end || next == journal.cursor();
+    Ok(format!(r#"{{"events":[{events}],"gaps":[{gaps}],"next":"{next}","at_end":{at_end}}}"#))
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use watchkeeper_journal::{Cursor, Journal, JournalReader, ReadError, ReadFrom};
 
-use super::filter::Filter;
+use crate::filter::Filter;
 use crate::live::{Item, Live, Part};
 
 /// After so long without an event there is a comment, with the position as its id.
@@ -116,9 +116,8 @@ impl EventStream {
             match read {
                 Err(_) => return Read::Nothing,
                 Ok(Ok(Some(item))) => {
-                    let item = Item::of(&item, self.identity);
-                    self.cursor = item.after;
-                    if item.is_gap || self.filter.takes(item.operation.as_ref()) {
+                    self.cursor = reader.cursor();
+                    if let Some(item) = Item::if_taken(&item, self.identity, &self.filter) {
                         item.write(&mut text);
                     }
                     if text.len() >= CHUNK {
@@ -155,17 +154,21 @@ impl EventStream {
             () = sleep_until(self.heartbeat) => return Read::Nothing,
         };
         match part {
+            Ok(part) if part.first > self.cursor.seq() => self.go_back(),
             Ok(part) => Read::Text(self.take(&part)),
             Err(broadcast::error::RecvError::Closed) => Read::End,
-            Err(broadcast::error::RecvError::Lagged(_)) => {
-                match self.journal.reader(ReadFrom::Cursor(self.cursor)) {
-                    Ok(reader) => {
-                        self.reader = Some(reader);
-                        Read::Text(Bytes::new())
-                    }
-                    Err(_) => Read::End,
-                }
+            Err(broadcast::error::RecvError::Lagged(_)) => self.go_back(),
+        }
+    }
+
+    /// What this reader has missed is in the journal.
+    fn go_back(&mut self) -> Read {
+        match self.journal.reader(ReadFrom::Cursor(self.cursor)) {
+            Ok(reader) => {
+                self.reader = Some(reader);
+                Read::Text(Bytes::new())
             }
+            Err(_) => Read::End,
         }
     }
 
@@ -195,3 +198,6 @@ enum Read {
     Nothing,
     End,
 }
+
+#[cfg(test)]
+mod tests;

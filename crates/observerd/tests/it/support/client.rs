@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::TOKEN;
 
 /// Longer than anything in a test takes.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
@@ -49,6 +49,11 @@ impl Answer {
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
         Self { address, headers: vec![(AUTHORIZATION.to_string(), format!("Bearer {TOKEN}"))] }
+    }
+
+    /// The same without the token.
+    pub(crate) fn without_token(&self) -> Self {
+        Self { address: self.address, headers: Vec::new() }
     }
 
     /// The same with another header.

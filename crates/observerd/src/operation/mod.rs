@@ -1,13 +1,17 @@
 //! One operation: what a program reports, read and checked.
 
-use std::borrow::Cow;
-use std::fmt;
+mod fields;
+mod shape;
+mod time;
 
 use jiff::Timestamp;
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use watchkeeper::report::debug_as_text;
 use watchkeeper_journal::{Entry, EntryError, Record};
+
+use fields::{Fields, Known};
+use time::is_plain_utc;
+
+pub use time::rfc3339;
 
 /// The source of an operation that names none.
 pub const DEFAULT_SOURCE: &str = "mcp";
@@ -83,6 +87,7 @@ impl Operation {
         correction: Option<&str>,
     ) -> Result<(Self, Entry), OperationError> {
         let fields = Fields::of(text)?;
+        shape::check(text)?;
         let mut known = Known::default();
         known.read(&fields)?;
         let mut changed = Vec::new();
@@ -123,8 +128,7 @@ impl Operation {
                     "must be a time of RFC 3339, such as 2026-11-30T08:15:00Z; leave it out for the time of receipt",
                 )
             })?;
-            let is_utc = known.timestamp.ends_with(['Z', 'z']);
-            (at, if is_utc { known.timestamp.clone() } else { at.to_string() })
+            (at, if is_plain_utc(&known.timestamp) { known.timestamp.clone() } else { at.to_string() })
         };
         if timestamp_text != known.timestamp {
             changed.push(("timestamp", timestamp_text.clone()));
@@ -184,229 +188,6 @@ fn truncate(text: &mut String, most: usize) {
     }
 }
 
-/// A time of RFC 3339, and nothing of what ISO 8601 allows besides.
-#[must_use]
-pub fn rfc3339(text: &str) -> Option<Timestamp> {
-    let bytes = text.as_bytes();
-    let shape = b"dddd-dd-ddTdd:dd:dd";
-    if bytes.len() <= shape.len() || bytes.len() > 64 {
-        return None;
-    }
-    let fits = shape.iter().zip(bytes).all(|(shape, byte)| match shape {
-        b'd' => byte.is_ascii_digit(),
-        b'T' => matches!(byte, b'T' | b't'),
-        other => byte == other,
-    });
-    let mut rest = &bytes[shape.len()..];
-    if let Some(fraction) = rest.strip_prefix(b".") {
-        let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if digits == 0 {
-            return None;
-        }
-        rest = &fraction[digits..];
-    }
-    let has_offset = match rest {
-        [b'Z' | b'z'] => true,
-        [b'+' | b'-', a, b, b':', c, d] => [a, b, c, d].iter().all(|byte| byte.is_ascii_digit()),
-        _ => false,
-    };
-    if !(fits && has_offset) {
-        return None;
-    }
-    // Digits beyond nanoseconds are allowed, and say nothing that is kept.
-    let mut text = text.to_ascii_uppercase();
-    if let Some(point) = text.find('.') {
-        let digits = text[point + 1..].bytes().take_while(u8::is_ascii_digit).count();
-        if digits > 9 {
-            text.replace_range(point + 10..point + 1 + digits, "");
-        }
-    }
-    text.parse().ok()
-}
-
-/// The fields of an object, in their order.
-struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'a> Fields<'a> {
-    fn of(text: &'a str) -> Result<Self, OperationError> {
-        serde_json::from_str(text).map_err(|error| {
-            if error.is_data() {
-                return OperationError::NotAnObject;
-            }
-            OperationError::NotJson { line: error.line(), column: error.column() }
-        })
-    }
-
-    /// The text of the object with other values of these fields, which are added if they are missing.
-    fn with(&self, changed: &[(&str, String)]) -> String {
-        let kept = self.0.iter().filter(|(name, _)| !changed.iter().any(|(changed, _)| name == changed));
-        let mut text = String::from("{");
-        for (name, value) in kept {
-            push(&mut text, name, value.get());
-        }
-        for (name, value) in changed {
-            push(&mut text, name, &quoted(value));
-        }
-        text.push('}');
-        text
-    }
-}
-
-fn push(text: &mut String, name: &str, value: &str) {
-    if text.len() > 1 {
-        text.push(',');
-    }
-    text.push_str(&quoted(name));
-    text.push(':');
-    text.push_str(value);
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object<'a>(std::marker::PhantomData<&'a ()>);
-        impl<'de: 'a, 'a> Visitor<'de> for Object<'a> {
-            type Value = Fields<'a>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::with_capacity(12);
-                while let Some(Name(name)) = map.next_key()? {
-                    fields.push((name, map.next_value()?));
-                }
-                Ok(Fields(fields))
-            }
-        }
-        deserializer.deserialize_map(Object(std::marker::PhantomData))
-    }
-}
-
-/// The name of a field, borrowed unless it has escapes.
-#[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// The fields that the service reads.
-#[derive(Default)]
-struct Known {
-    endpoint: String,
-    timestamp: String,
-    source: String,
-    success: bool,
-    duration_ms: Option<f64>,
-    input_summary: String,
-    output_summary: String,
-    error: String,
-    staffer: String,
-    kind: String,
-    role: String,
-}
-
-/// The names of the known fields.
-const NAMES: [&str; 11] = [
-    "endpoint",
-    "timestamp",
-    "source",
-    "success",
-    "duration_ms",
-    "input_summary",
-    "output_summary",
-    "error",
-    "staffer_id",
-    "event_kind",
-    "role",
-];
-
-impl Known {
-    fn read(&mut self, fields: &Fields<'_>) -> Result<(), OperationError> {
-        let mut seen = [false; NAMES.len()];
-        for (name, value) in &fields.0 {
-            let Some(index) = NAMES.iter().position(|known| known == name) else { continue };
-            let name = NAMES[index];
-            if std::mem::replace(&mut seen[index], true) {
-                return Err(OperationError::field(name, "is given twice"));
-            }
-            self.set(name, value.get()).map_err(|what| {
-                OperationError::field(
-                    name,
-                    match what {
-                        Kind::Text => "must be a string",
-                        Kind::Flag => "must be true or false",
-                        Kind::Number => "must be a number that is finite",
-                    },
-                )
-            })?;
-        }
-        Ok(())
-    }
-
-    /// The last one of a name counts, as for most readers of JSON.
-    fn read_leniently(&mut self, fields: &Fields<'_>) {
-        for (name, value) in &fields.0 {
-            if let Some(name) = NAMES.iter().find(|known| *known == name) {
-                let _ = self.set(name, value.get());
-            }
-        }
-    }
-
-    fn set(&mut self, name: &str, value: &str) -> Result<(), Kind> {
-        let place = match name {
-            "success" => {
-                self.success = read(value, Kind::Flag)?;
-                return Ok(());
-            }
-            "duration_ms" => {
-                self.duration_ms = read(value, Kind::Number)?;
-                return Ok(());
-            }
-            "endpoint" => &mut self.endpoint,
-            "timestamp" => &mut self.timestamp,
-            "source" => &mut self.source,
-            "input_summary" => &mut self.input_summary,
-            "output_summary" => &mut self.output_summary,
-            "error" => &mut self.error,
-            "staffer_id" => &mut self.staffer,
-            "event_kind" => &mut self.kind,
-            _ => &mut self.role,
-        };
-        *place = read(value, Kind::Text)?;
-        Ok(())
-    }
-
-    fn into_operation(self, timestamp: Timestamp, timestamp_text: String) -> Operation {
-        Operation {
-            endpoint: self.endpoint,
-            timestamp,
-            timestamp_text,
-            source: self.source,
-            success: self.success,
-            duration_ms: self.duration_ms,
-            error: self.error,
-            staffer: self.staffer,
-            kind: self.kind,
-            role: self.role,
-        }
-    }
-}
-
-/// The type that a field must have.
-enum Kind {
-    Text,
-    Flag,
-    Number,
-}
-
-/// `null` is the default.
-fn read<T: DeserializeOwned + Default>(value: &str, kind: Kind) -> Result<T, Kind> {
-    if value == "null" {
-        return Ok(T::default());
-    }
-    serde_json::from_str(value).map_err(|_| kind)
-}
-
 /// Why something is no operation. It shows nothing of the values.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -422,6 +203,15 @@ pub enum OperationError {
     /// A JSON value that is no object.
     #[error("a JSON value that is no object: an operation is an object with the field `endpoint`")]
     NotAnObject,
+    /// Arrays and objects in each other.
+    #[error("arrays and objects are nested more than {most} deep: send it flatter, or as a string")]
+    TooDeep {
+        /// The deepest that is allowed.
+        most: usize,
+    },
+    /// A string has one half of a surrogate pair.
+    #[error("a string has one half of a surrogate pair, such as `\\ud800`: send characters that are whole")]
+    HalfPair,
     /// A field is missing or wrong.
     #[error("`{name}` {detail}")]
     Field {

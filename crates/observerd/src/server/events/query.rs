@@ -1,10 +1,11 @@
-//! Which operations a reader wants.
+//! The query of `GET events`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::operation::{Operation, rfc3339};
+use crate::filter::Filter;
+use crate::operation::rfc3339;
 use crate::server::problem::Problem;
 
 /// How an operation ended.
@@ -46,41 +47,16 @@ pub(crate) struct EventsQuery {
     pub(crate) until: Option<String>,
 }
 
-/// The same, read.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Filter {
-    source: Option<String>,
-    endpoint: Option<String>,
-    is_success: Option<bool>,
-    since: Option<Timestamp>,
-    until: Option<Timestamp>,
-}
-
-impl Filter {
-    pub(crate) fn of(query: &EventsQuery) -> Result<Self, Problem> {
-        Ok(Self {
-            source: query.source.clone(),
-            endpoint: query.endpoint.clone(),
-            is_success: query.outcome.map(|outcome| outcome == OutcomeFilter::Success),
-            since: time("since", query.since.as_deref())?,
-            until: time("until", query.until.as_deref())?,
+impl EventsQuery {
+    /// What it wants.
+    pub(crate) fn filter(&self) -> Result<Filter, Problem> {
+        Ok(Filter {
+            source: self.source.clone(),
+            endpoint: self.endpoint.clone(),
+            is_success: self.outcome.map(|outcome| outcome == OutcomeFilter::Success),
+            since: time("since", self.since.as_deref())?,
+            until: time("until", self.until.as_deref())?,
         })
-    }
-
-    /// Whether everything is wanted.
-    pub(crate) fn is_open(&self) -> bool {
-        let Self { source, endpoint, is_success, since, until } = self;
-        source.is_none() && endpoint.is_none() && is_success.is_none() && since.is_none() && until.is_none()
-    }
-
-    /// Whether it is wanted. A record that is no operation is wanted where everything is.
-    pub(crate) fn takes(&self, operation: Option<&Operation>) -> bool {
-        let Some(operation) = operation else { return self.is_open() };
-        self.source.as_ref().is_none_or(|source| *source == operation.source)
-            && self.endpoint.as_ref().is_none_or(|endpoint| *endpoint == operation.endpoint)
-            && self.is_success.is_none_or(|is_success| is_success == operation.success)
-            && self.since.is_none_or(|since| operation.timestamp >= since)
-            && self.until.is_none_or(|until| operation.timestamp < until)
     }
 }
 
