@@ -24,7 +24,7 @@ pub(crate) fn events(input: &[u8]) -> bool {
         }
         Err(problem) => {
             assert!(matches!(problem.status, 400 | 413), "{problem:?}");
-            is_one_line(&problem.detail, 1_000);
+            is_one_line(&problem.detail, 1_040);
             is_one_line(problem.pointer.as_deref().unwrap_or_default(), 100);
             false
         }
