@@ -74,7 +74,7 @@ const CASES: &[(&str, &str)] = &[
     ("request 1234e567, 1234567f, 7654321", "request <num>, <num>, <num>"),
     ("1234567.5d, 12d, 12b, 123456ms", "<duration>, <duration>, <size>, <duration>"),
     ("JOB1234, JOB123, ORD10234, ID1234, job_1234", "JOB<num>, JOB<num>, ORD<num>, ID<num>, job_<num>"),
-    ("ERR1234: error LNK1104, error[ABC1234]", "ERR1234: error LNK1104, error[ABC1234]"),
+    ("ERR1234: error LNK1104, error[XYZ1234]", "ERR1234: error LNK1104, error[XYZ1234]"),
     ("Error: JOB1234, code JOB1234", "Error: JOB<num>, code JOB1234"),
     ("AES256 is not RSA2048", "AES256 is not RSA2048"),
     ("1.1zz and 2.1zz", "<num>.1zz and <num>.1zz"),
@@ -133,10 +133,12 @@ const CASES: &[(&str, &str)] = &[
 #[test]
 fn messages_lose_their_variable_parts() {
     assert!(CASES.len() > 50);
-    for (message, expected) in CASES {
-        assert_eq!(normalise(message), *expected, "{message:?}");
-        assert_eq!(normalise(expected), *expected, "again: {message:?}");
-    }
+    let wrong: Vec<_> = CASES
+        .iter()
+        .map(|(message, expected)| (message, expected, normalise(message), normalise(expected)))
+        .filter(|(_, expected, once, again)| once != *expected || again != *expected)
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
