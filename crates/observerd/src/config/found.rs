@@ -195,9 +195,8 @@ fn is_key(path: &[String], key: &str) -> bool {
 /// The key that an error is of.
 fn key_of<'a>(keys: &'a [Key], error: &toml::de::Error, wrong: &HashSet<Vec<String>>) -> Option<&'a Key> {
     let span = error.span()?;
-    keys.iter().find(|key| {
-        key.value.start <= span.start && span.end <= key.value.end && !wrong.contains(&key.path)
-    })
+    keys.iter()
+        .find(|key| key.value.start <= span.start && span.end <= key.value.end && !wrong.contains(&key.path))
 }
 
 /// What a value of the right type must be. Nothing of it is shown.
