@@ -61,7 +61,7 @@ pub struct ObserverdConfig {
     pub token_file: PathBuf,
     /// Names that `Host` and `Origin` may have, besides loopback and the bound address.
     pub hosts: Vec<String>,
-    /// For how many of the newest records an idempotency key is known. Default: 20,000.
+    /// For how many of the newest records an idempotency key is known, at most 1,000,000: a start reads as many. Default: 20,000.
     pub idempotency_window: u64,
     /// Whether the runs of the loops are recorded in `run/` of the data directory. Default: true.
     pub record_loops: bool,
@@ -208,7 +208,7 @@ pub struct ErrorsConfig {
     /// How often new operations are analysed. Default: 1 s.
     #[serde(with = "seconds")]
     pub every: Duration,
-    /// Over how many of the newest operations. Default: 10,000.
+    /// Over how many of the newest operations, at most [`MAX_WINDOW`](crate::loops::recent::MAX_WINDOW). Default: 10,000.
     pub window: usize,
     /// The most clusters that are kept. Default: 500.
     pub clusters: usize,
@@ -227,9 +227,9 @@ pub struct PlaybooksConfig {
     /// How often new operations are read. Default: 5 s.
     #[serde(with = "seconds")]
     pub every: Duration,
-    /// Over how many of the newest operations. Default: 10,000.
+    /// Over how many of the newest operations, at most [`MAX_WINDOW`](crate::loops::recent::MAX_WINDOW). Default: 10,000.
     pub window: usize,
-    /// How often a sequence must have succeeded. Default: 3.
+    /// How often a sequence must have succeeded: less often than the window has operations. Default: 3.
     pub occurrences: usize,
     /// The most playbooks that are kept. Default: 200.
     pub playbooks: usize,
