@@ -19,13 +19,14 @@ pub(super) enum Range {
 }
 
 /// By the key within `[observerd]`. A test finds a number or a duration that has no range.
-pub(super) const RANGES: [(&str, Range); 28] = [
+pub(super) const RANGES: [(&str, Range); 30] = [
     // Of the journal.
     ("segment_bytes", Range::Number(4_096, 1024 * 1024 * MIB)),
     ("segments", Range::Number(2, 1_000_000)),
     // A start reads as many records.
     ("idempotency_window", Range::Number(1, 1_000_000)),
     ("limits.connections", Range::Number(1, 1_000_000)),
+    ("limits.connections_per_address", Range::Number(1, 1_000_000)),
     ("limits.requests_per_second", Range::Number(1, 10_000_000)),
     ("limits.burst", Range::Number(1, 10_000_000)),
     ("limits.bodies", Range::Number(MIB, 64 * 1024 * MIB)),
@@ -48,6 +49,7 @@ pub(super) const RANGES: [(&str, Range); 28] = [
     ("escalation.cooldown", Range::Time(MS, Duration::from_hours(24 * 30))),
     ("escalation.timeout", Range::Time(MS, Duration::from_hours(1))),
     ("escalation.attempts", Range::Number(1, 1_000)),
+    ("escalation.posts_per_hour", Range::Number(1, 100_000)),
     ("escalation.pause", Range::Time(MS, DAY)),
     ("escalation.longest_pause", Range::Time(MS, DAY)),
 ];

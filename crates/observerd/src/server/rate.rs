@@ -109,13 +109,17 @@ enum Key {
 
 impl Key {
     fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            // A client of IPv6 has a whole network of 64 bits.
-            IpAddr::V6(address) if !address.is_loopback() => {
-                Self::Address(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into())
-            }
-            address => Self::Address(address),
+        Self::Address(network(address))
+    }
+}
+
+/// Whose address it is: an IPv4 address, or the network of 64 bits that a client of IPv6 has.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into()
         }
+        address => address,
     }
 }
 
