@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::fuzz::{TARGETS, Target};
 use crate::steps::{self, STEPS, Step};
 
 pub(crate) const USAGE: &str = "\
@@ -9,8 +10,9 @@ usage: cargo xtask test [--install] [--only STEP]... [--list]
        cargo xtask fuzz [TARGET] [-- ARGS]
   test         run the steps that decide whether a change lands
   mutants      flip the code line by line and name the flips that no test notices; takes hours, and no step does it
-  fuzz         give a fuzz target of the journal inputs until it fails or is stopped; ARGS are libFuzzer's, such as
-               -max_total_time=300; no step does it. The target is: recovery
+  fuzz         give a fuzz target inputs until it fails or is stopped; ARGS are libFuzzer's, such as
+               -max_total_time=300; no step does it. The targets are recovery, of the journal, and config, event, events
+               and sse_id, of observerd
   --install    install what is missing, then run; without it, what is missing is named and left out
   --only STEP  run this step alone; may be given several times
   --list       show the steps
@@ -33,7 +35,7 @@ pub(crate) enum Request {
     },
     /// Run a fuzz target with these arguments of libFuzzer.
     Fuzz {
-        target: &'static str,
+        target: Target,
         args: Vec<String>,
     },
     /// Run the scenario on a Kubernetes cluster, with nodes of this image.
@@ -43,8 +45,6 @@ pub(crate) enum Request {
 }
 
 const COMMANDS: &str = "test, mutants, fuzz, help";
-/// The targets in `crates/journal/fuzz`; the first one is the usual one.
-const TARGETS: [&str; 1] = ["recovery"];
 const FLAGS: &str = "--install, --only STEP, --list, --k8s, --image IMAGE";
 
 /// Reads the words behind `cargo xtask`; an error is one line that names what is known.
@@ -82,8 +82,9 @@ fn fuzz<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Request, String>
                 return Ok(Request::Fuzz { target: target.unwrap_or(TARGETS[0]), args });
             }
             (word, None) if !word.starts_with('-') => {
-                let known = TARGETS.into_iter().find(|target| *target == word);
-                let unknown = || format!("unknown target `{word}`; the targets are: {}", TARGETS.join(", "));
+                let known = TARGETS.into_iter().find(|target| target.name == word);
+                let names = || TARGETS.map(|target| target.name).join(", ");
+                let unknown = || format!("unknown target `{word}`; the targets are: {}", names());
                 target = Some(known.ok_or_else(unknown)?);
             }
             (other, _) => {
@@ -193,14 +194,19 @@ mod tests {
 
     #[test]
     fn fuzz_has_a_target_and_arguments_of_libfuzzer() {
-        for (line, expected) in [
-            ("fuzz", vec![]),
-            ("fuzz recovery", vec![]),
-            ("fuzz -- -runs=1", vec!["-runs=1"]),
-            ("fuzz recovery -- -runs=1 -- x", vec!["-runs=1", "--", "x"]),
+        for (line, name, expected) in [
+            ("fuzz", "recovery", vec![]),
+            ("fuzz recovery", "recovery", vec![]),
+            ("fuzz sse_id", "sse_id", vec![]),
+            ("fuzz -- -runs=1", "recovery", vec!["-runs=1"]),
+            ("fuzz event -- -runs=1 -- x", "event", vec!["-runs=1", "--", "x"]),
         ] {
             match parsed(line) {
-                Ok(Request::Fuzz { target: "recovery", args }) => assert_eq!(args, expected, "{line}"),
+                Ok(Request::Fuzz { target, args }) => assert_eq!(
+                    (target.name, args),
+                    (name, expected.iter().map(ToString::to_string).collect()),
+                    "{line}"
+                ),
                 other => panic!("`{line}` was read as {other:?}"),
             }
         }
@@ -219,7 +225,11 @@ mod tests {
         let cases = [
             ("", "no command given", "test, mutants, fuzz, help"),
             ("tets", "unknown command `tets`", "test, mutants, fuzz, help"),
-            ("fuzz line", "unknown target `line`", "the targets are: recovery"),
+            (
+                "fuzz line",
+                "unknown target `line`",
+                "the targets are: recovery, config, event, events, sse_id",
+            ),
             ("fuzz recovery other", "unexpected `other`", "one TARGET, then `-- ARGS`"),
             ("fuzz -runs=1", "unexpected `-runs=1`", "one TARGET, then `-- ARGS`"),
             ("mutants --only fmt", "unknown flag `--only` of `mutants`", "--install"),

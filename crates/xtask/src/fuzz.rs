@@ -5,13 +5,30 @@ use std::fs;
 use crate::needs::{self, Need};
 use crate::shell;
 
-const FUZZ: &str = "crates/journal/fuzz";
+/// A fuzz target, and the directory of its package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) name: &'static str,
+    directory: &'static str,
+}
 
-/// Fuzzes a target of the journal. Nothing is installed: the error says how.
+const JOURNAL: &str = "crates/journal/fuzz";
+const OBSERVERD: &str = "crates/observerd/fuzz";
+
+/// The first one is the usual one.
+pub(crate) const TARGETS: [Target; 5] = [
+    Target { name: "recovery", directory: JOURNAL },
+    Target { name: "config", directory: OBSERVERD },
+    Target { name: "event", directory: OBSERVERD },
+    Target { name: "events", directory: OBSERVERD },
+    Target { name: "sse_id", directory: OBSERVERD },
+];
+
+/// Fuzzes a target. Nothing is installed: the error says how.
 ///
 /// The corpus of the repository is read. What the fuzzer adds stays in `target/corpus` beside it, and inputs that fail in
 /// `artifacts/`.
-pub(crate) fn fuzz(target: &str, args: &[String]) -> Result<(), String> {
+pub(crate) fn fuzz(target: Target, args: &[String]) -> Result<(), String> {
     has_all(&[&needs::NIGHTLY, &needs::CARGO_FUZZ])?;
     let grown = grown(target);
     fs::create_dir_all(&grown).map_err(|error| format!("{grown} cannot be made: {error}"))?;
@@ -27,31 +44,43 @@ fn has_all(needs: &[&Need]) -> Result<(), String> {
     if missing.is_empty() { Ok(()) } else { Err(missing.join("; ")) }
 }
 
-fn grown(target: &str) -> String {
-    format!("{FUZZ}/target/corpus/{target}")
+fn grown(Target { name, directory }: Target) -> String {
+    format!("{directory}/target/corpus/{name}")
 }
 
-fn line(target: &str, args: &[String]) -> String {
+fn line(target: Target, args: &[String]) -> String {
+    let Target { name, directory } = target;
     let (grown, args) = (grown(target), args.iter().fold(String::new(), |args, arg| args + " " + arg));
     format!(
-        "rustup run nightly cargo fuzz run --fuzz-dir {FUZZ} {target} {grown} {FUZZ}/corpus/{target} -- \
+        "rustup run nightly cargo fuzz run --fuzz-dir {directory} {name} {grown} {directory}/corpus/{name} -- \
          -max_len=4096 -malloc_limit_mb=256 -timeout=20 -detect_leaks=0{args}"
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
     fn the_fuzzer_reads_the_corpus_and_writes_beside_it() {
         let args = ["-runs=1".to_owned(), "-jobs=2".to_owned()];
         assert_eq!(
-            line("recovery", &args),
+            line(TARGETS[0], &args),
             "rustup run nightly cargo fuzz run --fuzz-dir crates/journal/fuzz recovery \
              crates/journal/fuzz/target/corpus/recovery crates/journal/fuzz/corpus/recovery -- \
              -max_len=4096 -malloc_limit_mb=256 -timeout=20 -detect_leaks=0 -runs=1 -jobs=2"
         );
+    }
+
+    #[test]
+    fn each_target_is_there() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for Target { name, directory } in TARGETS {
+            let file = root.join(directory).join("fuzz_targets").join(name).with_extension("rs");
+            assert!(file.is_file(), "{}", file.display());
+        }
     }
 
     #[test]

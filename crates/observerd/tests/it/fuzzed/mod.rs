@@ -2,6 +2,7 @@
 //!
 //! Inputs `valid-*` are accepted, and inputs `invalid-*` are not. What the fuzzer has found is beside them, in files `found-*`.
 
+mod config;
 mod event;
 mod events;
 mod sse_id;
@@ -27,6 +28,11 @@ fn replay(target: &str, accepts: fn(&[u8]) -> bool) {
         count += 1;
     }
     assert!(count >= 20, "{target} has {count} inputs");
+}
+
+#[test]
+fn each_config_of_the_corpus_is_read_or_refused() {
+    replay("config", config::config);
 }
 
 #[test]
