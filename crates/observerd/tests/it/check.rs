@@ -167,7 +167,7 @@ fn the_program_has_the_exit_codes() {
     }
 }
 
-/// Nothing panics, whoever has closed or filled what is printed to.
+/// Nothing panics if what is printed to is closed or full.
 #[cfg(target_os = "linux")]
 #[test]
 fn output_that_cannot_be_written_is_an_exit_code() {
