@@ -212,6 +212,9 @@ pub enum OperationError {
     /// A string has one half of a surrogate pair.
     #[error("a string has one half of a surrogate pair, such as `\\ud800`: send characters that are whole")]
     HalfPair,
+    /// A number is beyond what a double can hold.
+    #[error("a number is beyond 1.8e308, which many readers of JSON refuse: send it as a string")]
+    HugeNumber,
     /// A field is missing or wrong.
     #[error("`{name}` {detail}")]
     Field {
