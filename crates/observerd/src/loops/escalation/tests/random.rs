@@ -214,7 +214,9 @@ impl Run {
                 // After giving up, the time of that is a part of the next key: this entry is then of the document before.
                 let before = format!("-{}", entry.at.as_millisecond());
                 entry.id == document.cluster.id
-                    && ended.strip_prefix(&known).is_some_and(|rest| rest.is_empty() || rest != before)
+                    && ended
+                        .strip_prefix(&known)
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('-') && rest != before)
             });
             // What ended and was not written is posted again after a crash, by the same key.
             assert!(!is_written || ended != key, "{key} is posted twice");
