@@ -47,9 +47,9 @@ use utoipa::ToSchema;
 use crate::loops::errors::Clusters;
 use crate::loops::playbooks::Playbook;
 
-pub use error::ReviewError;
+pub use error::{MAX_HISTORY, ReviewError};
 pub use history::add_history;
-pub use request::{MAX_HISTORY, ReviewRequest, ReviewedOperation};
+pub use request::{ReviewRequest, ReviewedOperation};
 
 use rules::Rule;
 

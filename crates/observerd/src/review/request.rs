@@ -5,13 +5,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::error::ReviewError;
+use super::error::{MAX_HISTORY, ReviewError};
 use super::facts::{Facts, input, is_same};
 use super::rules::READ;
 use crate::operation::Operation;
-
-/// The most entries of a history.
-pub const MAX_HISTORY: usize = 1_000;
 
 /// An operation, and what was done before it.
 #[derive(Clone, Debug, Deserialize, ToSchema)]

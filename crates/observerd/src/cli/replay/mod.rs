@@ -5,6 +5,7 @@ mod changes;
 mod condition;
 mod expect;
 mod find;
+mod item;
 mod pointer;
 mod publication;
 mod select;
@@ -23,7 +24,7 @@ use expect::ExpectArgs;
 use find::Found;
 use select::{Bound, Filter};
 
-pub use select::ItemKind;
+pub use item::ItemKind;
 
 /// Print a recorded run as a timeline, export it, or judge a wait over it
 ///
