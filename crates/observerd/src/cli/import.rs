@@ -1,12 +1,15 @@
 //! `observerd import`.
 
-use std::fs::File;
+mod source;
+
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use watchkeeper_journal::{ImportReport, Journal, JournalConfig, SkippedLines, import};
 
+use self::source::{Source, Stop};
 use super::outcome::{CommandError, Outcome, note, printed};
 use super::stop::signal;
 use super::text::{self, count};
@@ -19,7 +22,8 @@ use crate::config::ObserverdConfig;
 /// another journal's segment is imported without its tail. The service must not run on the directory meanwhile.
 ///
 /// A file that grows is imported up to its size at the start; lines of a pipe are imported as they come. The same lines
-/// imported again are there twice. SIGINT and SIGTERM end an import; what was appended stays.
+/// imported again are there twice. SIGINT and SIGTERM end an import between two lines: the report is of the lines so far, and
+/// the message names the line to go on with.
 ///
 /// Exit codes: 0 if all lines were imported, 1 if some were skipped, 2 if the import did not end.
 #[derive(Args, Clone, Debug)]
@@ -47,9 +51,10 @@ pub async fn run(args: &ImportArgs, out: &mut impl Write) -> Result<Outcome, Com
     let interrupted = signal().map_err(CommandError::Start)?;
     // Before the journal: without the file there is nothing to make.
     let (file, reader) = open(&args.file)?;
-    let report = import_all(&file, reader, &args.data, interrupted).await?;
+    let (report, is_cut) = import_all(&file, reader, &args.data, interrupted).await?;
     let result = print(out, &report, args.json).and_then(|()| out.flush());
     match printed(result) {
+        _ if is_cut => Err(CommandError::Interrupted { file, line: report.lines }),
         Err(error) if error.is_closed_pipe() => Ok(Outcome::Problems),
         Err(error) => Err(error),
         Ok(()) if report.skipped() == 0 => Ok(Outcome::Fine),
@@ -57,20 +62,20 @@ pub async fn run(args: &ImportArgs, out: &mut impl Write) -> Result<Outcome, Com
     }
 }
 
+/// The report, and whether a signal has ended it before the end.
 async fn import_all(
     file: &str,
     reader: Box<dyn Read + Send>,
     directory: &Path,
     interrupted: impl Future<Output = ()>,
-) -> Result<ImportReport, CommandError> {
+) -> Result<(ImportReport, bool), CommandError> {
     tokio::pin!(interrupted);
     let file = || file.to_owned();
     // Nothing is removed while it imports.
     let config = JournalConfig { segments: u64::MAX, ..JournalConfig::default() };
-    let bytes = config.segment_bytes;
     let journal = tokio::select! {
         opened = Journal::open(directory, config) => opened?,
-        () = &mut interrupted => return Err(CommandError::Interrupted { file: file(), records: 0 }),
+        () = &mut interrupted => return Err(CommandError::Interrupted { file: file(), line: 0 }),
     };
     let recovery = journal.recovery();
     if !recovery.is_clean() {
@@ -83,27 +88,39 @@ async fn import_all(
             count(recovery.torn_bytes, "byte"),
         ));
     }
-    let first = journal.cursor().seq();
+    let stop = Stop::default();
+    let importing = import(Source::new(reader, stop.clone()), &journal);
+    tokio::pin!(importing);
     let imported = tokio::select! {
-        imported = import(reader, &journal) => Some(imported),
-        () = &mut interrupted => None,
+        imported = &mut importing => imported,
+        () = &mut interrupted => {
+            stop.stop();
+            importing.await
+        }
     };
     let closed = journal.close().await;
-    let Some(imported) = imported else {
-        let records = journal.cursor().seq() - first;
-        return Err(CommandError::Interrupted { file: file(), records });
-    };
     let report = imported.map_err(|source| CommandError::Import { file: file(), source })?;
     closed?;
     let kept = ObserverdConfig::default().segments;
-    if report.bytes / bytes >= kept {
+    let segments = segments(directory);
+    if segments > kept {
         note(&format!(
-            "{} is more than the {kept} segments that a service keeps by default: set `observerd.segments` higher before \
-             it starts, or it removes the oldest",
+            "{} has {segments} segments, which is more than the {kept} that a service keeps by default: set \
+             `observerd.segments` higher before it starts, or it removes the oldest",
             journal.place()
         ));
     }
-    Ok(report)
+    Ok((report, stop.has_cut()))
+}
+
+/// How many segments the journal of a directory has.
+fn segments(directory: &Path) -> u64 {
+    let is_segment = |name: &str| {
+        let number = name.strip_suffix(".jsonl");
+        number.is_some_and(|number| number.len() == 20 && number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let names = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    names.filter(|entry| entry.file_name().to_str().is_some_and(is_segment)).count() as u64
 }
 
 fn open(path: &Path) -> Result<(String, Box<dyn Read + Send>), CommandError> {

@@ -61,12 +61,16 @@ pub enum CommandError {
         source: ImportError,
     },
     /// A signal has ended an import.
-    #[error("{file}: interrupted after {records} records were appended: import the lines after them")]
+    #[error(
+        "{file}: interrupted after line {line}: go on with the next one, as by `tail -n +{} FILE | observerd import - \
+         --data DIR`",
+        line + 1
+    )]
     Interrupted {
         /// The file.
         file: String,
-        /// How many.
-        records: u64,
+        /// The last line that was read, counted from 1; 0 for none. It and those before it are imported, or skipped and counted.
+        line: u64,
     },
     /// The arguments do not fit together, or to what is there.
     #[error("{0}")]

@@ -1,5 +1,6 @@
 //! `observerd serve`.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -197,9 +198,9 @@ fn say(service: &Service) {
         );
     }
     if let Some(path) = service.token_path() {
-        lines.push_str(&format!("the token is in {}\n", path.display()));
+        let _ = writeln!(lines, "the token is in {}", path.display());
     }
-    lines.push_str(&format!("listening on http://{}\n", service.address()));
+    let _ = writeln!(lines, "listening on http://{}", service.address());
     let mut out = std::io::stdout();
     if let Err(error) = out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
         tracing::warn!(%error, address = %service.address(), "standard output cannot be written");

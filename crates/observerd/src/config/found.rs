@@ -34,7 +34,7 @@ pub(super) struct Found<'a> {
     config: Option<Config>,
     findings: Vec<Finding>,
     /// The keys that have a finding.
-    wrong: HashSet<String>,
+    wrong: HashSet<Vec<String>>,
 }
 
 impl Found<'_> {
@@ -50,7 +50,7 @@ impl Found<'_> {
             if has_files {
                 problems.extend(paths::check(&config.observerd));
             }
-            problems.retain(|problem| !self.wrong.contains(&problem.key));
+            problems.retain(|problem| !self.wrong.iter().any(|path| is_key(path, &problem.key)));
             for problem in &problems {
                 let finding = self.place(problem, flags);
                 self.findings.push(finding);
@@ -69,7 +69,7 @@ impl Found<'_> {
         if let Some(flag) = flags.of(&problem.key) {
             return Finding { place: Place::Flag(flag), problem: text };
         }
-        let key = self.keys.iter().find(|key| key.path.join(".") == problem.key);
+        let key = self.keys.iter().find(|key| is_key(&key.path, &problem.key));
         let byte = key.map(|key| {
             let entry = problem.entry.and_then(|entry| key.entries.get(entry));
             entry.copied().unwrap_or(key.value.start)
@@ -111,7 +111,7 @@ pub(super) fn find<'a>(text: &'a str, env: &dyn Fn(&str) -> Option<String>) -> F
     let (config, unknown) = loop {
         for path in bad.drain(..) {
             remove(&mut table, &path);
-            found.wrong.insert(path.join("."));
+            found.wrong.insert(path);
         }
         let mut unknown = Vec::new();
         let value = Spanned::new(span.clone(), DeValue::Table(table.clone()));
@@ -187,12 +187,16 @@ fn remove(table: &mut DeTable<'_>, path: &[String]) {
     }
 }
 
+/// Whether a path is that of a known key, whose names have no dots: `"observerd.bind"` in quotation marks is one name.
+fn is_key(path: &[String], key: &str) -> bool {
+    path.iter().map(String::as_str).eq(key.split('.'))
+}
+
 /// The key that an error is of.
-fn key_of<'a>(keys: &'a [Key], error: &toml::de::Error, wrong: &HashSet<String>) -> Option<&'a Key> {
+fn key_of<'a>(keys: &'a [Key], error: &toml::de::Error, wrong: &HashSet<Vec<String>>) -> Option<&'a Key> {
     let span = error.span()?;
-    keys.iter().find(|key| {
-        key.value.start <= span.start && span.end <= key.value.end && !wrong.contains(&key.path.join("."))
-    })
+    keys.iter()
+        .find(|key| key.value.start <= span.start && span.end <= key.value.end && !wrong.contains(&key.path))
 }
 
 /// What a value of the right type must be. Nothing of it is shown.

@@ -43,9 +43,12 @@ pub(super) fn advice(schema: &Value, path: &[String]) -> String {
         names.map(|fields| fields.keys().map(String::as_str).collect()).unwrap_or_default();
     let all = all(schema);
     let elsewhere = all.iter().find(|key| key.rsplit('.').next() == Some(name));
-    let table = |path: &[String]| path.join(".");
+    let joined = path.join(".");
+    if path.iter().any(|part| part.contains('.')) && all.contains(&joined) {
+        return format!("write `{joined}` without quotation marks, which make one name of it");
+    }
     if let Some(near) = nearest(name, names.iter().copied()) {
-        let key = if parents.is_empty() { near.to_owned() } else { format!("{}.{near}", table(parents)) };
+        let key = if parents.is_empty() { near.to_owned() } else { format!("{}.{near}", dotted(parents)) };
         return format!("did you mean `{key}`?");
     }
     if let Some(key) = elsewhere {
@@ -80,5 +83,14 @@ pub(super) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> O
 
 /// A path as a person reads it.
 pub(super) fn shown(path: &[String]) -> String {
-    one_line(&path.join("."), 100)
+    one_line(&dotted(path), 100)
+}
+
+/// As TOML has it: a part with other characters than those of a bare key is in quotation marks.
+fn dotted(path: &[String]) -> String {
+    let is_bare = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    };
+    let parts = path.iter().map(|part| if is_bare(part) { part.clone() } else { format!("{part:?}") });
+    parts.collect::<Vec<_>>().join(".")
 }

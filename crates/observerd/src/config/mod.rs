@@ -61,7 +61,7 @@ pub struct ObserverdConfig {
     pub token_file: PathBuf,
     /// Names that `Host` and `Origin` may have, besides loopback and the bound address.
     pub hosts: Vec<String>,
-    /// For how many of the newest records an idempotency key is known. Default: 20,000.
+    /// For how many of the newest records an idempotency key is known, at most 1,000,000: a start reads as many. Default: 20,000.
     pub idempotency_window: u64,
     /// Whether the runs of the loops are recorded in `run/` of the data directory. Default: true.
     pub record_loops: bool,
@@ -142,6 +142,8 @@ pub enum Auth {
 pub struct LimitsConfig {
     /// The most open connections. Default: 4,096.
     pub connections: usize,
+    /// The most open connections of one address; of IPv6, of a network of 64 bits. Default: 2,048.
+    pub connections_per_address: usize,
     /// The most requests of one address in a second. Default: 50,000.
     pub requests_per_second: u32,
     /// How many more it may send at once. Default: 50,000.
@@ -156,7 +158,7 @@ pub struct LimitsConfig {
     /// In which time a request's body must be there. Default: 30 s.
     #[serde(with = "seconds")]
     pub body: Duration,
-    /// For how long a client may read nothing of an answer. Default: 30 s.
+    /// For how long a client may read nothing of an answer, while there is more than the system's buffer takes. Default: 30 s.
     #[serde(with = "seconds")]
     pub write: Duration,
     /// In which time an append must be answered. Default: 30 s.
@@ -171,6 +173,7 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             connections: 4_096,
+            connections_per_address: 2_048,
             requests_per_second: 50_000,
             burst: 50_000,
             bodies: 64 * 1024 * 1024,
@@ -208,7 +211,7 @@ pub struct ErrorsConfig {
     /// How often new operations are analysed. Default: 1 s.
     #[serde(with = "seconds")]
     pub every: Duration,
-    /// Over how many of the newest operations. Default: 10,000.
+    /// Over how many of the newest operations, at most [`MAX_WINDOW`](crate::loops::recent::MAX_WINDOW). Default: 10,000.
     pub window: usize,
     /// The most clusters that are kept. Default: 500.
     pub clusters: usize,
@@ -227,9 +230,9 @@ pub struct PlaybooksConfig {
     /// How often new operations are read. Default: 5 s.
     #[serde(with = "seconds")]
     pub every: Duration,
-    /// Over how many of the newest operations. Default: 10,000.
+    /// Over how many of the newest operations, at most [`MAX_WINDOW`](crate::loops::recent::MAX_WINDOW). Default: 10,000.
     pub window: usize,
-    /// How often a sequence must have succeeded. Default: 3.
+    /// How often a sequence must have succeeded: less often than the window has operations. Default: 3.
     pub occurrences: usize,
     /// The most playbooks that are kept. Default: 200.
     pub playbooks: usize,
@@ -266,6 +269,8 @@ pub struct EscalationConfig {
     pub timeout: Duration,
     /// How often a post is tried. Default: 8.
     pub attempts: u32,
+    /// How many clusters are posted at once, and then in an hour; further ones wait. Default: 60.
+    pub posts_per_hour: u32,
     /// The pause after the first failure; each further one is twice as long, up to `longest_pause`. Default: 1 s.
     #[serde(with = "seconds")]
     pub pause: Duration,
@@ -282,6 +287,7 @@ impl Default for EscalationConfig {
             cooldown: Duration::from_hours(1),
             timeout: Duration::from_secs(10),
             attempts: 8,
+            posts_per_hour: 60,
             pause: Duration::from_secs(1),
             longest_pause: Duration::from_mins(5),
         }

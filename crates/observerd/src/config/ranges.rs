@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use super::ObserverdConfig;
+use crate::loops::recent::MAX_WINDOW;
 
 const MIB: u64 = 1024 * 1024;
 const MS: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_hours(24);
+/// The loops keep no more.
+const WINDOW: u64 = MAX_WINDOW as u64;
 
 /// The lowest and the highest value.
 #[derive(Clone, Copy, Debug)]
@@ -16,12 +19,14 @@ pub(super) enum Range {
 }
 
 /// By the key within `[observerd]`. A test finds a number or a duration that has no range.
-pub(super) const RANGES: [(&str, Range); 28] = [
+pub(super) const RANGES: [(&str, Range); 30] = [
     // Of the journal.
     ("segment_bytes", Range::Number(4_096, 1024 * 1024 * MIB)),
     ("segments", Range::Number(2, 1_000_000)),
+    // A start reads as many records.
     ("idempotency_window", Range::Number(1, 1_000_000)),
     ("limits.connections", Range::Number(1, 1_000_000)),
+    ("limits.connections_per_address", Range::Number(1, 1_000_000)),
     ("limits.requests_per_second", Range::Number(1, 10_000_000)),
     ("limits.burst", Range::Number(1, 10_000_000)),
     ("limits.bodies", Range::Number(MIB, 64 * 1024 * MIB)),
@@ -33,17 +38,18 @@ pub(super) const RANGES: [(&str, Range); 28] = [
     ("limits.drain", Range::Time(MS, DAY)),
     ("corrections.every", Range::Time(MS, DAY)),
     ("errors.every", Range::Time(MS, DAY)),
-    ("errors.window", Range::Number(1, 1_000_000)),
+    ("errors.window", Range::Number(1, WINDOW)),
     ("errors.clusters", Range::Number(1, 100_000)),
     ("playbooks.every", Range::Time(MS, DAY)),
-    ("playbooks.window", Range::Number(2, 1_000_000)),
-    ("playbooks.occurrences", Range::Number(1, 1_000_000)),
+    ("playbooks.window", Range::Number(2, WINDOW)),
+    ("playbooks.occurrences", Range::Number(1, WINDOW)),
     ("playbooks.playbooks", Range::Number(1, 100_000)),
     ("playbooks.gap", Range::Time(MS, DAY)),
-    ("escalation.threshold", Range::Number(1, 1_000_000)),
+    ("escalation.threshold", Range::Number(1, WINDOW)),
     ("escalation.cooldown", Range::Time(MS, Duration::from_hours(24 * 30))),
     ("escalation.timeout", Range::Time(MS, Duration::from_hours(1))),
     ("escalation.attempts", Range::Number(1, 1_000)),
+    ("escalation.posts_per_hour", Range::Number(1, 100_000)),
     ("escalation.pause", Range::Time(MS, DAY)),
     ("escalation.longest_pause", Range::Time(MS, DAY)),
 ];

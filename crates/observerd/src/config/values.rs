@@ -88,10 +88,11 @@ impl ObserverdConfig {
                 "must be at most `observerd.errors.window`, or nothing is ever posted",
             ));
         }
-        if self.playbooks.occurrences > self.playbooks.window {
+        // A sequence has two operations at least.
+        if self.playbooks.occurrences >= self.playbooks.window {
             problems.push(ConfigProblem::new(
                 "playbooks.occurrences",
-                "must be at most `observerd.playbooks.window`, or no playbook is ever found",
+                "must be less than `observerd.playbooks.window`, or no playbook is ever found",
             ));
         }
     }

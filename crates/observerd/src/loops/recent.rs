@@ -10,7 +10,7 @@ use watchkeeper_journal::{Journal, JournalReader, ReadError, ReadFrom, ReadFromE
 
 use crate::operation::Operation;
 
-/// The most operations of a window.
+/// The most operations of a window. The ranges of the settings end with it: a loop that is given more takes this many.
 pub const MAX_WINDOW: usize = 100_000;
 
 /// The most records that one poll reads.

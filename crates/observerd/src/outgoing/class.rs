@@ -13,7 +13,8 @@ pub enum AddressClass {
     Private,
     /// `169.254.0.0/16`, `fe80::/10`.
     LinkLocal,
-    /// Where clouds give credentials to their machines. It must be listed by itself: a network does not allow it.
+    /// Where clouds give credentials to their machines and containers, also inside of an IPv6 address. It must be listed by itself: a network
+    /// does not allow it.
     Metadata,
     /// Carrier-grade NAT: `100.64.0.0/10`.
     SharedNat,
@@ -41,6 +42,8 @@ pub enum AddressClass {
     SiteLocal,
     /// A public address that the URL names in place of a host.
     Literal,
+    /// A public address of this machine itself.
+    Own,
 }
 
 impl AddressClass {
@@ -72,6 +75,7 @@ impl AddressClass {
             Self::Tunnel => "an address of a tunnel to an IPv4 address",
             Self::SiteLocal => "a site-local address",
             Self::Literal => "an address in place of a host name",
+            Self::Own => "an address of this machine",
         }
     }
 }
@@ -85,9 +89,9 @@ impl fmt::Display for AddressClass {
 fn of_v4(address: Ipv4Addr) -> Option<AddressClass> {
     use AddressClass as Class;
     let class = match address.octets() {
-        // The metadata of most clouds; ECS; Alibaba; Oracle; Azure, whose address is public.
+        // The metadata of most clouds; ECS; EKS; Alibaba; Oracle; Azure, whose address is public.
         [169, 254, 169, 254]
-        | [169, 254, 170, 2]
+        | [169, 254, 170, 2 | 23]
         | [100, 100, 100, 200]
         | [192, 0, 0, 192]
         | [168, 63, 129, 16] => Class::Metadata,
@@ -107,6 +111,33 @@ fn of_v4(address: Ipv4Addr) -> Option<AddressClass> {
 }
 
 fn of_v6(address: Ipv6Addr) -> Option<AddressClass> {
+    let class = outer(address)?;
+    // Of a mapped address the one inside is judged by itself.
+    let leads_to_metadata = class != AddressClass::Ipv4Mapped
+        && inside(address).any(|inner| of_v4(inner) == Some(AddressClass::Metadata));
+    Some(if leads_to_metadata { AddressClass::Metadata } else { class })
+}
+
+/// The IPv4 addresses that may be inside of an address that is not public: at the places of NAT64 with each length of its prefix (RFC 6052),
+/// of 6to4, and of Teredo's server and client. The last place is that of ISATAP and the other forms too.
+fn inside(address: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
+    const PLACES: [[usize; 4]; 7] = [
+        [2, 3, 4, 5],
+        [4, 5, 6, 7],
+        [5, 6, 7, 9],
+        [6, 7, 9, 10],
+        [7, 9, 10, 11],
+        [9, 10, 11, 12],
+        [12, 13, 14, 15],
+    ];
+    let octets = address.octets();
+    let plain = PLACES.map(|places| Ipv4Addr::from(places.map(|place| octets[place])));
+    // Teredo inverts its client.
+    let client = Ipv4Addr::from([12, 13, 14, 15].map(|place: usize| !octets[place]));
+    plain.into_iter().chain([client])
+}
+
+fn outer(address: Ipv6Addr) -> Option<AddressClass> {
     use AddressClass as Class;
     let class = match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] => Class::Unspecified,
@@ -115,8 +146,8 @@ fn of_v6(address: Ipv6Addr) -> Option<AddressClass> {
         [0, 0, 0, 0, 0 | 0xffff, 0, ..] => Class::Ipv4Embedded,
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => return of_v4(v4(high, low)).map(|_| Class::Nat64),
         [0x64, 0xff9b, 1, ..] => Class::Nat64,
-        // Amazon's, and Google's; OpenStack's is link-local.
-        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
+        // Amazon's (machines, EKS), and Google's; OpenStack's is link-local.
+        [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254 | 0x23]
         | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
         | [0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe] => Class::Metadata,
         [0xfc00..=0xfdff, ..] => Class::Private,

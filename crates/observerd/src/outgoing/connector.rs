@@ -151,8 +151,9 @@ impl Connector {
                 Err(_) => failed = OutgoingError::Timeout { origin: origin.clone(), step: Step::Connect },
                 Ok(Err(source)) => failed = connect_error(origin, *address, source),
                 Ok(Ok(stream)) => {
-                    let found = match stream.peer_addr() {
-                        Ok(found) => found,
+                    let ends = stream.peer_addr().and_then(|found| Ok((found, stream.local_addr()?)));
+                    let (found, local) = match ends {
+                        Ok(ends) => ends,
                         Err(source) => {
                             failed = connect_error(origin, *address, source);
                             continue;
@@ -165,6 +166,12 @@ impl Connector {
                             found,
                         });
                     }
+                    let own = self.shared.filter.check_own(local.ip(), found.ip());
+                    own.map_err(|class| OutgoingError::Refused {
+                        origin: origin.clone(),
+                        address: found.ip(),
+                        class,
+                    })?;
                     return Ok((stream, found));
                 }
             }

@@ -64,6 +64,16 @@ impl OutgoingFilter {
         if self.lists(address, class) { Ok(()) } else { Err(class) }
     }
 
+    /// Checks a connection whose peer has the address of this end: it leads to this machine, though the address may be public.
+    ///
+    /// # Errors
+    ///
+    /// [`AddressClass::Own`] if the address is not listed.
+    pub(crate) fn check_own(&self, local: IpAddr, peer: IpAddr) -> Result<(), AddressClass> {
+        let is_own = local.to_canonical() == peer.to_canonical();
+        if is_own && !self.lists(peer, AddressClass::Own) { Err(AddressClass::Own) } else { Ok(()) }
+    }
+
     fn lists(&self, address: IpAddr, class: AddressClass) -> bool {
         // `::ffff:10.0.0.1` leads to 10.0.0.1: that address counts, with its class.
         let canonical = address.to_canonical();

@@ -2,8 +2,10 @@
 
 use watchkeeper::report::debug_as_text;
 
-use super::request::MAX_HISTORY;
 use crate::operation::OperationError;
+
+/// The most entries of a history.
+pub const MAX_HISTORY: usize = 1_000;
 
 /// Why something is not reviewed. It shows nothing of the values.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,12 +4,10 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 use crate::loops::normalise::normalise;
 use crate::operation::{Operation, OperationError};
-
-/// The most bytes of an input that is compared.
-const MAX_INPUT: usize = 4 * 1024;
 
 /// One operation, with what the rules compare.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,8 +17,8 @@ pub(super) struct Facts {
     pub(super) has_error: bool,
     /// The normalised message.
     pub(super) message: String,
-    /// Empty if it has none.
-    pub(super) input: String,
+    /// None if it is empty.
+    pub(super) input: Option<Input>,
     pub(super) staffer: String,
     pub(super) timestamp: Timestamp,
     duration_ms: Option<f64>,
@@ -63,16 +61,37 @@ impl Facts {
 
     /// Whether both were asked for the same. An input that is not said is not the same.
     pub(super) fn asked_as(&self, other: &Self) -> bool {
-        !self.input.is_empty() && self.endpoint == other.endpoint && self.input == other.input
+        self.input.is_some() && self.endpoint == other.endpoint && self.input == other.input
     }
 }
 
-/// Its `input_summary`, with single spaces.
-fn input(text: &str) -> String {
-    let fields: HashMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
-    let input: Option<String> =
-        fields.get("input_summary").and_then(|value| serde_json::from_str(value.get()).ok());
-    let input = input.unwrap_or_default();
-    let input = &input[..input.floor_char_boundary(MAX_INPUT)];
-    input.split_whitespace().collect::<Vec<_>>().join(" ")
+/// The SHA-256 of an `input_summary` with single spaces.
+pub(super) type Input = [u8; 32];
+
+pub(super) fn input(text: &str) -> Option<Input> {
+    let fields: HashMap<String, &RawValue> = serde_json::from_str(text).ok()?;
+    let input: String = serde_json::from_str(fields.get("input_summary")?.get()).ok()?;
+    let mut words = input.split_whitespace().peekable();
+    words.peek()?;
+    let mut sum = Sha256::new();
+    for word in words {
+        sum.update(word);
+        sum.update(b" ");
+    }
+    Some(sum.finalize().into())
+}
+
+/// Whether a recorded operation is the one that is reviewed: all that the rules read is the same. A time that the latter does not say
+/// may be any.
+pub(super) fn is_same(reviewed: (&Operation, Option<Input>), recorded: (&Operation, Option<Input>)) -> bool {
+    let (one, other) = (reviewed.0, recorded.0);
+    let has_time = !one.timestamp_text.is_empty();
+    reviewed.1 == recorded.1
+        && one.endpoint == other.endpoint
+        && one.success == other.success
+        && one.error == other.error
+        && one.staffer == other.staffer
+        && one.source == other.source
+        && one.duration_ms.map(f64::to_bits) == other.duration_ms.map(f64::to_bits)
+        && (!has_time || one.timestamp == other.timestamp)
 }

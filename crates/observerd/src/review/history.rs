@@ -1,8 +1,11 @@
 //! The history that the service has.
 
+use std::collections::VecDeque;
+
 use serde_json::value::RawValue;
 use watchkeeper_journal::{Journal, ReadFrom, ReadItem};
 
+use super::facts::{input, is_same};
 use super::request::ReviewRequest;
 use crate::loops::recent::RecentError;
 use crate::operation::Operation;
@@ -16,26 +19,38 @@ const TAKEN: usize = 100;
 /// Adds the newest operations of the same `staffer_id` that are recorded: at most 100 of the last 1,000 records. Nothing is added if the
 /// request has a history, even an empty one, or if its operation has no `staffer_id`: a source alone is no thread of work.
 ///
+/// The newest of them that equals the operation is the operation itself, and is left out.
+///
 /// # Errors
 ///
 /// The journal cannot be read.
 pub async fn add_history(request: &mut ReviewRequest, journal: &Journal) -> Result<(), RecentError> {
-    let staffer = Operation::of_text(request.op.get()).map(|operation| operation.staffer);
-    let Some(staffer) = staffer.filter(|staffer| !staffer.is_empty() && request.history.is_none()) else {
+    let Some(op) = Operation::of_text(request.op.get()) else { return Ok(()) };
+    if op.staffer.is_empty() || request.history.is_some() {
         return Ok(());
-    };
+    }
+    let op_input = input(request.op.get());
     let mut reader = journal.reader(ReadFrom::Last(SEARCHED))?;
-    let mut history = Vec::new();
+    // Each with whether it may be the operation itself. One more than are taken.
+    let mut history = VecDeque::new();
     // Bounded, even if more is appended meanwhile.
     for _ in 0..SEARCHED {
         let Some(item) = reader.next_existing().await? else { break };
         let ReadItem::Record(record) = item else { continue };
-        let is_of_it = Operation::of_record(&record).is_some_and(|operation| operation.staffer == staffer);
-        if let Some(body) = is_of_it.then(|| RawValue::from_string(record.body().to_owned()).ok()).flatten() {
-            history.push(body);
+        let Some(past) = Operation::of_record(&record).filter(|past| past.staffer == op.staffer) else {
+            continue;
+        };
+        let Ok(body) = RawValue::from_string(record.body().to_owned()) else { continue };
+        history.push_back((is_same((&op, op_input), (&past, input(body.get()))), body));
+        if history.len() > TAKEN + 1 {
+            history.pop_front();
         }
     }
-    history.drain(..history.len().saturating_sub(TAKEN));
-    request.history = Some(history);
+    if let Some(own) = history.iter().rposition(|(is_own, _)| *is_own) {
+        history.remove(own);
+    }
+    let skipped = history.len().saturating_sub(TAKEN);
+    request.history = Some(history.into_iter().skip(skipped).map(|(_, body)| body).collect());
+    request.is_fetched = true;
     Ok(())
 }

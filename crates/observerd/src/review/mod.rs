@@ -3,8 +3,10 @@
 //! The rules are this service's own; no model is called. The same request, clusters and playbooks give the same answer.
 //!
 //! `history` is what was done before the operation, oldest first. Of an operation with a `staffer_id`, entries of other staffers do not
-//! count. Its last entry does not count if it is the operation itself: the same `timestamp` and all else. Rules read the last
-//! 20 entries, with the operation.
+//! count. The last entry that counts does not if it is the operation itself: the same `timestamp` and all else that the rules read.
+//! What the service has recorded may have the operation anywhere: its newest equal record does not count, and of an operation without
+//! a `timestamp` all else is compared. Rules read the last 20 entries, with the operation. An `input_summary` is compared as a whole,
+//! with single spaces.
 //!
 //! | rule | for | weight | when | example |
 //! |---|---|---|---|---|
@@ -15,11 +17,11 @@
 //! | `C1` | cycle | 0.6 each from the third | its endpoint failed with the same normalised message at least 3 times, without a success since | `timeout of node 1`, `.. 2`, `.. 3` |
 //! | `C2` | cycle | 0.6 each from the third | its endpoint was tried with the same `input_summary` at least 3 times, and never succeeded | three times `id=7`, with three errors |
 //! | `C3` | cycle | 0.5 each from the fifth | the same endpoint and `input_summary` at least 5 consecutive times, even with success | five times `GET /status` of `job 7` |
-//! | `C4` | cycle | 0.6 each from the second | two or three endpoints alternate at least twice, and all fail | `/a`, `/b`, `/a`, `/b` |
+//! | `C4` | cycle | 0.6 each from the second | two or three different endpoints alternate at least twice, and all fail | `/a`, `/b`, `/a`, `/b` |
 //! | `A1` | accept | 0.5 | it succeeded | `success: true` |
 //! | `A2` | accept | 0.6 times its rate | it continues a known playbook: the steps before it were the last successes | `/plan`, then `/put`, and `/plan > /put` is known |
 //! | `A3` | accept | 0.2 | its endpoint succeeded before | `/put` succeeded, now again |
-//! | `D1` | doubt | times 0.7 | accepted, but at least half of its endpoint's operations are in clusters of errors | |
+//! | `D1` | doubt | times 0.7 | accepted, but at least half of its endpoint's operations failed, of those that are analysed | 5 of 9 of `/put` failed, in 5 ways |
 //! | `D2` | doubt | times 0.9 | its timestamp is more than 5 minutes in the future | |
 //! | `D3` | doubt | times 0.8 | rejected, but it has no error's message | `success: false` alone |
 //!
@@ -42,12 +44,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::loops::cluster::Cluster;
+use crate::loops::errors::Clusters;
 use crate::loops::playbooks::Playbook;
 
-pub use error::ReviewError;
+pub use error::{MAX_HISTORY, ReviewError};
 pub use history::add_history;
-pub use request::{MAX_HISTORY, ReviewRequest, ReviewedOperation};
+pub use request::{ReviewRequest, ReviewedOperation};
 
 use rules::Rule;
 
@@ -55,7 +57,7 @@ use rules::Rule;
 #[derive(Clone, Debug, Default)]
 pub struct ReviewContext {
     /// The clusters of the analysis of errors.
-    pub clusters: Arc<Vec<Cluster>>,
+    pub clusters: Arc<Clusters>,
     /// The playbooks of the consolidation.
     pub playbooks: Arc<Vec<Playbook>>,
 }

@@ -5,11 +5,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::error::ReviewError;
-use super::facts::Facts;
-
-/// The most entries of a history.
-pub const MAX_HISTORY: usize = 1_000;
+use super::error::{MAX_HISTORY, ReviewError};
+use super::facts::{Facts, input, is_same};
+use super::rules::READ;
+use crate::operation::Operation;
 
 /// An operation, and what was done before it.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -22,6 +21,9 @@ pub struct ReviewRequest {
     #[serde(default)]
     #[schema(value_type = Option<Vec<ReviewedOperation>>, max_items = 1_000)]
     pub history: Option<Vec<Box<RawValue>>>,
+    /// Whether the history is what the service has: the operation itself is not in it.
+    #[serde(skip)]
+    pub(super) is_fetched: bool,
 }
 
 impl ReviewRequest {
@@ -42,22 +44,32 @@ impl ReviewRequest {
     /// The operation, and the entries of its history that count.
     pub(super) fn facts(&self, now: Timestamp) -> Result<(Facts, Vec<Facts>), ReviewError> {
         let op = Facts::read(self.op.get(), now)?;
+        let text = self.op.get();
         let entries = self.history.as_deref().unwrap_or_default();
         if entries.len() > MAX_HISTORY {
             return Err(ReviewError::TooLong { count: entries.len() });
         }
-        let mut history = Vec::with_capacity(entries.len());
+        let mut counted = Vec::with_capacity(entries.len());
         for (index, entry) in entries.iter().enumerate() {
-            history.push(Facts::read_past(entry.get()).ok_or(ReviewError::History { index })?);
+            let past = Operation::of_text(entry.get()).ok_or(ReviewError::History { index })?;
+            if op.staffer.is_empty() || past.staffer.is_empty() || past.staffer == op.staffer {
+                counted.push(entry.get());
+            }
         }
-        if history.last() == Some(&op) {
-            history.pop();
+        if !self.is_fetched && counted.last().is_some_and(|last| is_itself(text, last)) {
+            counted.pop();
         }
-        if !op.staffer.is_empty() {
-            history.retain(|past| past.staffer.is_empty() || past.staffer == op.staffer);
-        }
+        // What is old is checked, and not read further: messages are normalised.
+        let read = counted.len().saturating_sub(READ - 1);
+        let history = counted[read..].iter().filter_map(|text| Facts::read_past(text)).collect();
         Ok((op, history))
     }
+}
+
+/// Whether an entry of a history that was sent is the operation itself: with its time.
+fn is_itself(op: &str, entry: &str) -> bool {
+    let (Some(one), Some(other)) = (Operation::of_text(op), Operation::of_text(entry)) else { return false };
+    !one.timestamp_text.is_empty() && is_same((&one, input(op)), (&other, input(entry)))
 }
 
 /// An operation in a request for a review: what the rules read of it. More fields are allowed.

@@ -9,7 +9,7 @@ use super::ReviewContext;
 use super::facts::Facts;
 
 /// How many operations the rules read, with the one that is reviewed.
-const READ: usize = 20;
+pub(super) const READ: usize = 20;
 
 /// From how many errors on a cluster is known.
 const KNOWN: u64 = 3;
@@ -131,7 +131,7 @@ fn alternating(op: &Facts, recent: &[Facts]) -> Option<(usize, usize)> {
         let (begin, rest) = endpoints.split_at_checked(period)?;
         let same = rest.iter().zip(endpoints.iter()).take_while(|(one, other)| one == other).count();
         let times = 1 + same / period;
-        let differ = begin.iter().any(|endpoint| *endpoint != begin[0]);
+        let differ = (1..period).all(|place| !begin[..place].contains(&begin[place]));
         (differ && times >= 2).then_some((period, times))
     })
 }
@@ -165,15 +165,8 @@ fn accept(op: &Facts, recent: &[Facts], context: &ReviewContext, rules: &mut Vec
     if recent.iter().any(|past| past.is_success && past.endpoint == op.endpoint) {
         rules.push(Rule::new("A3", 0.2, format!("{endpoint} succeeded before")));
     }
-    let failing: f64 = context
-        .clusters
-        .iter()
-        .filter(|cluster| cluster.endpoint == op.endpoint)
-        .map(|cluster| cluster.share)
-        .sum();
-    if failing >= 0.5 {
-        let reason =
-            format!("{:.0} % of the operations of {endpoint} are in clusters of errors", failing * 100.0);
+    if let Some(failing) = context.clusters.failing(&op.endpoint).filter(|failing| *failing >= 0.5) {
+        let reason = format!("{:.0} % of the operations of {endpoint} failed", failing * 100.0);
         rules.push(Rule::new("D1", 0.7, reason));
     }
 }

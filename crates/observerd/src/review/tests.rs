@@ -4,6 +4,8 @@ use watchkeeper_journal::{Entry, Journal, JournalConfig};
 
 use super::facts::Facts;
 use super::*;
+use crate::loops::cluster::Cluster;
+use crate::loops::normalise;
 
 fn now() -> Timestamp {
     "2026-06-01T12:00:00Z".parse().unwrap()
@@ -62,12 +64,14 @@ fn playbook(steps: &[&str], successes: u64, attempts: u64) -> Playbook {
 
 fn context() -> ReviewContext {
     ReviewContext {
-        clusters: Arc::new(vec![
-            cluster("/known", "timeout of node <num>", 3, 0.3),
-            cluster("/rare", "timeout of node <num>", 2, 0.1),
-            cluster("/bad", "full", 7, 0.4),
-            cluster("/bad", "gone", 5, 0.2),
-        ]),
+        clusters: Arc::new(Clusters::new(
+            vec![
+                cluster("/known", "timeout of node <num>", 3, 0.3),
+                cluster("/rare", "timeout of node <num>", 2, 0.1),
+            ],
+            // None of its clusters is listed.
+            std::iter::once(("/bad".to_owned(), 0.6)).collect(),
+        )),
         playbooks: Arc::new(vec![playbook(&["/a", "/b", "/c"], 4, 5), playbook(&["/x", "/y"], 3, 3)]),
     }
 }
@@ -119,6 +123,8 @@ fn each_rule_has_its_verdict_and_weight() {
         ("fail:/q", "fail:/z ok:/q fail:/z", Reject, 0.5, "R1"),
         ("silent:/r", "fail:/p fail:/q silent:/r fail:/p fail:/q", Cycle, 0.6, "C4 R1 R4"),
         ("fail:/q", "fail:/p fail:/z fail:/r", Reject, 0.5, "R1"),
+        ("fail:/b", "silent:/a silent:/a silent:/b fail:/a silent:/a", Reject, 0.65, "R1 R4"),
+        ("fail:/a", "silent:/a silent:/b fail:/a silent:/a silent:/b", Reject, 0.65, "R1 R4"),
     ];
     for (reviewed, history, verdict, confidence, rules) in cases {
         let history: Vec<Value> = history.split_whitespace().map(op).collect();
@@ -175,6 +181,42 @@ fn the_operation_itself_and_other_staffers_are_no_history() {
         let review = review(&request(&own, &history), &context(), now()).unwrap();
         assert_eq!(ids(&review), rules, "{history:?}");
     }
+}
+
+#[test]
+fn inputs_are_compared_as_a_whole() {
+    let long = "x ".repeat(10_000);
+    let of = |end: &str| {
+        let mut op = op("silent:/z");
+        op["input_summary"] = format!("{long}{end}").into();
+        op
+    };
+    // (the inputs of the history, rules)
+    let cases = [(["one", "two"], "R1 R4 D3"), (["three", "\n three\t"], "C2 R1 R4")];
+    for (ends, rules) in cases {
+        let mut history = ends.map(of);
+        // Not the same error: that is another rule.
+        for (past, error) in history.iter_mut().zip(["full", "gone"]) {
+            past["error"] = error.into();
+        }
+        let review = review(&request(&of("three"), &history), &context(), now()).unwrap();
+        assert_eq!(ids(&review), rules, "{ends:?}");
+    }
+}
+
+#[test]
+fn only_the_entries_that_rules_read_are_normalised() {
+    let mut past = op("fail:/z");
+    past["error"] = "word 17 ".repeat(3_000).into();
+    let read = |count: usize| {
+        let history: Vec<Value> = std::iter::repeat_n(past.clone(), count).collect();
+        let (request, before) = (request(&op("fail:/q"), &history), normalise::steps());
+        review(&request, &context(), now()).unwrap();
+        normalise::steps() - before
+    };
+    let few = read(19);
+    assert!(few > 0);
+    assert_eq!(read(MAX_HISTORY), few);
 }
 
 #[test]
@@ -251,6 +293,40 @@ async fn an_absent_history_is_what_was_recorded_of_the_staffer() {
         assert_eq!(oldest.map(|past| past.endpoint).unwrap_or_default(), first);
     }
     journal.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fetched_history_does_not_have_the_operation_itself() {
+    let failed = |endpoint: &str, timestamp: Option<&str>| {
+        let body = json!({"endpoint": endpoint, "staffer_id": "s", "success": false, "error": "full"});
+        let mut body = body.as_object().unwrap().clone();
+        body.extend(timestamp.map(|at| ("timestamp".to_owned(), at.into())));
+        Value::from(body)
+    };
+    let (one, two) = (Some("2026-06-01T10:00:00Z"), Some("2026-06-01T10:00:01+00:00"));
+    // (recorded, reviewed, rules)
+    let cases = [
+        (vec![failed("/p", None)], failed("/p", None), "R1"),
+        (vec![failed("/p", one)], failed("/p", one), "R1"),
+        (vec![failed("/p", one)], failed("/p", two), "R1 R4"),
+        (vec![failed("/p", None), failed("/p", None), failed("/q", None)], failed("/p", None), "R1 R4"),
+        (vec![failed("/p", one), failed("/p", two), failed("/q", None)], failed("/p", two), "R1 R4"),
+        (vec![failed("/p", one), failed("/p", two), failed("/p", None)], failed("/p", None), "C1 R1 R4"),
+        (vec![failed("/p", one), failed("/p", one)], failed("/p", one), "R1 R4"),
+        (vec![failed("/q", None)], failed("/p", None), "R1"),
+    ];
+    for (recorded, reviewed, rules) in cases {
+        let journal = Journal::in_memory(JournalConfig::default()).unwrap();
+        for body in &recorded {
+            let (_, entry) = crate::operation::Operation::read(&body.to_string(), now()).unwrap();
+            journal.append(entry).await.unwrap();
+        }
+        let mut request = ReviewRequest::read(&json!({"op": reviewed}).to_string()).unwrap();
+        add_history(&mut request, &journal).await.unwrap();
+        let review = review(&request, &context(), now()).unwrap();
+        assert_eq!(ids(&review), rules, "{reviewed} after {recorded:?}");
+        journal.close().await.unwrap();
+    }
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The accept loop: connections within a limit, and an end within a deadline.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -17,6 +18,7 @@ use tower::Service;
 use watchkeeper::report::one_line;
 
 use super::connection::{self, Deadlines};
+use super::rate::network;
 use super::raw;
 use crate::config::LimitsConfig;
 
@@ -37,6 +39,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub struct AcceptConfig {
     /// The most open connections; at least one. A further one is answered with 503 and closed.
     pub connections: usize,
+    /// The most open connections of one address; at least one. An IPv6 address counts as its network of 64 bits.
+    pub connections_per_address: usize,
     /// In which time a request's head must be there; also how long an idle connection is kept.
     pub head: Duration,
     /// For how long a client may read nothing of an answer.
@@ -51,6 +55,7 @@ impl From<&LimitsConfig> for AcceptConfig {
     fn from(limits: &LimitsConfig) -> Self {
         Self {
             connections: limits.connections,
+            connections_per_address: limits.connections_per_address,
             head: limits.head,
             write: limits.write,
             drain: limits.drain,
@@ -81,7 +86,7 @@ impl ConnectionCounts {
         self.accepted().saturating_sub(self.ended.load(Ordering::Relaxed))
     }
 
-    /// Connections over the limit.
+    /// Connections over a limit: that of all, or that of their address.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
@@ -99,7 +104,7 @@ impl ConnectionCounts {
 pub struct Drained {
     /// Connections that were served.
     pub served: u64,
-    /// Connections over the limit.
+    /// Connections over a limit.
     pub refused: u64,
     /// Connections that were still open at the deadline, and were aborted.
     pub aborted: usize,
@@ -179,13 +184,14 @@ where
 struct Connections {
     config: AcceptConfig,
     stop: CancellationToken,
+    places: Arc<Places>,
     served: JoinSet<()>,
     refused: JoinSet<()>,
 }
 
 impl Connections {
     fn new(config: AcceptConfig, stop: CancellationToken) -> Self {
-        Self { config, stop, served: JoinSet::new(), refused: JoinSet::new() }
+        Self { config, stop, places: Arc::default(), served: JoinSet::new(), refused: JoinSet::new() }
     }
 
     fn admit<S>(&mut self, stream: TcpStream, peer: SocketAddr, service: &S)
@@ -204,9 +210,17 @@ impl Connections {
             self.refuse(stream);
             return;
         }
+        let Some(place) = self.places.take(peer.ip(), self.config.connections_per_address.max(1)) else {
+            self.refuse(stream);
+            return;
+        };
         self.config.counts.accepted.fetch_add(1, Ordering::Relaxed);
         let deadlines = Deadlines { head: self.config.head, write: self.config.write };
-        self.served.spawn(connection::run(stream, peer, service.clone(), deadlines, self.stop.clone()));
+        let serving = connection::run(stream, peer, service.clone(), deadlines, self.stop.clone());
+        self.served.spawn(async move {
+            let _place = place;
+            serving.await;
+        });
     }
 
     /// Answers with 503, after the first bytes of a request: some clients take an answer before that for an error of the protocol.
@@ -214,7 +228,8 @@ impl Connections {
         if self.config.counts.refused.fetch_add(1, Ordering::Relaxed).is_multiple_of(1_000) {
             tracing::warn!(
                 connections = self.config.connections,
-                "a connection over the limit was refused; this is logged once in 1,000 times"
+                connections_per_address = self.config.connections_per_address,
+                "a connection over a limit was refused; this is logged once in 1,000 times"
             );
         }
         while self.refused.try_join_next().is_some() {}
@@ -254,6 +269,49 @@ impl Connections {
         self.refused.shutdown().await;
         let counts = &self.config.counts;
         Drained { served: counts.accepted(), refused: counts.refused(), aborted }
+    }
+}
+
+/// How many connections each address has. Only those are here that have one.
+#[derive(Debug, Default)]
+struct Places {
+    taken: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Places {
+    /// A place for a connection of an address, if it has fewer than `most`.
+    fn take(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<PlaceTaken> {
+        let address = network(address);
+        let mut taken = self.lock();
+        let count = taken.entry(address).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(PlaceTaken { places: Arc::clone(self), address })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place, until it is dropped.
+#[derive(Debug)]
+struct PlaceTaken {
+    places: Arc<Places>,
+    address: IpAddr,
+}
+
+impl Drop for PlaceTaken {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock();
+        if let Some(count) = taken.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.address);
+            }
+        }
     }
 }
 

@@ -1,17 +1,21 @@
-//! The names that a client may call the service by: the defence against DNS rebinding, and against writes by foreign pages.
+//! The names that a client may call the service by: the defence against DNS rebinding, and against foreign pages.
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use watchkeeper::report::{debug_as_text, one_line};
 
 use super::authority::{Authority, Host};
 use super::problem::Problem;
 
+/// What a browser says of the page that a request comes from.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// The names of the service: `localhost`, each loopback address, the address it is bound to, and the configured ones.
 #[derive(Clone, Debug)]
 pub struct Hosts {
     bound: Option<IpAddr>,
+    port: u16,
     configured: Vec<Authority>,
 }
 
@@ -28,16 +32,19 @@ impl Hosts {
             .iter()
             .map(|name| Authority::parse(name).ok_or_else(|| HostsError { name: one_line(name, 100) }))
             .collect::<Result<_, _>>()?;
-        Ok(Self { bound, configured })
+        Ok(Self { bound, port: bind.port(), configured })
     }
 
-    /// Checks the host of a request, and its origin if it may change something.
+    /// Checks the host of a request, and from where it comes unless it is `OPTIONS`. A client that is no browser says nothing of that.
+    ///
+    /// A page of the service has one of its names and the bound port, or is configured: with its port if that is not the scheme's. Other
+    /// pages may not read either: a stream or a scan costs.
     ///
     /// # Errors
     ///
     /// - 400 if `Host` is missing, repeated, not valid, or not the one of the request line;
     /// - 421 if it is not a name of the service;
-    /// - 403 if `Origin` is not a page of the service.
+    /// - 403 if `Origin` is not a page of the service, or if it is missing and `Sec-Fetch-Site` is `cross-site` or `same-site`.
     pub fn check<B>(&self, request: &Request<B>) -> Result<(), Problem> {
         let host = host(request)?;
         if !self.is_ours(&host, 80) {
@@ -48,40 +55,52 @@ impl Hosts {
                 "the host of the request is not a name of this service: add it to hosts in the configuration",
             ));
         }
-        let is_read = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
-        if is_read || self.is_own_origin(request.headers()) {
+        if request.method() == Method::OPTIONS || self.is_own_page(request.headers()) {
             return Ok(());
         }
         Err(Problem::new(
             StatusCode::FORBIDDEN,
             "foreign-origin",
-            "Pages of other sites must not write",
-            "the origin of the request is not a name of this service: add its host to hosts in the configuration",
+            "Pages of other sites must not call",
+            "the origin of the request is not this service: add its host, with its port, to hosts in the configuration",
         ))
     }
 
     fn is_ours(&self, asked: &Authority, default: u16) -> bool {
-        let is_own = match &asked.host {
-            Host::Address(address) => address.is_loopback() || self.bound == Some(*address),
-            Host::Name(name) => name == "localhost",
-        };
         let is_asked = |known: &Authority| {
             known.host == asked.host && known.port.is_none_or(|port| port == asked.port.unwrap_or(default))
         };
-        is_own || self.configured.iter().any(is_asked)
+        self.is_own(&asked.host) || self.configured.iter().any(is_asked)
     }
 
-    fn is_own_origin(&self, headers: &HeaderMap) -> bool {
+    /// Whether it is a name of the service by itself.
+    fn is_own(&self, host: &Host) -> bool {
+        match host {
+            Host::Address(address) => address.is_loopback() || self.bound == Some(*address),
+            Host::Name(name) => name == "localhost",
+        }
+    }
+
+    fn is_own_page(&self, headers: &HeaderMap) -> bool {
         let mut origins = headers.get_all(header::ORIGIN).iter();
-        let Some(origin) = origins.next() else { return true };
-        let Ok(origin) = origin.to_str() else { return false };
+        let Some(origin) = origins.next() else {
+            // Another port is the same site.
+            let is_foreign = |site: &HeaderValue| site == "cross-site" || site == "same-site";
+            return !headers.get_all(SEC_FETCH_SITE).iter().any(is_foreign);
+        };
+        origins.next().is_none() && origin.to_str().is_ok_and(|origin| self.is_own_origin(origin))
+    }
+
+    fn is_own_origin(&self, origin: &str) -> bool {
         let (authority, default) = match origin.split_once("://") {
             Some(("http", authority)) => (authority, 80),
             Some(("https", authority)) => (authority, 443),
             _ => return false,
         };
-        origins.next().is_none()
-            && Authority::parse(authority).is_some_and(|authority| self.is_ours(&authority, default))
+        let Some(page) = Authority::parse(authority) else { return false };
+        let port = page.port.unwrap_or(default);
+        let is_configured = |known: &Authority| known.is_same(&page, default);
+        self.configured.iter().any(is_configured) || (port == self.port && self.is_ours(&page, default))
     }
 }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use governor::clock::Clock;
@@ -24,9 +25,22 @@ const MOST_KEYS: usize = 65_536;
 /// How often addresses are forgotten that have their whole quota again.
 const TIDY: Duration = Duration::from_secs(10);
 
-/// The quotas of addresses: `limits.requests_per_second` and `limits.burst`. An IPv6 address counts as its network of 64 bits.
+/// The same while there is no place for further ones.
+const TIDY_FULL: Duration = Duration::from_secs(1);
+
+/// How many times the quota of an IPv6 network of 64 bits one of 48 bits has, which one person may hold.
+const OF_SITE: u32 = 4;
+
+type Limiter = RateLimiter<Key, Store, SinceStart, NoOpMiddleware<Duration>>;
+
+/// The quotas of addresses: `limits.requests_per_second` and `limits.burst`. An IPv6 address counts as its network of 64 bits, and four times the
+/// quota is that of the network of 48 bits around it.
 pub struct RateLimit {
-    limiter: RateLimiter<Key, Store, SinceStart, NoOpMiddleware<Duration>>,
+    limiter: Limiter,
+    sites: Limiter,
+    /// How many keys each of them has.
+    counts: [Arc<AtomicUsize>; 2],
+    most: usize,
     clock: SinceStart,
     /// When addresses are forgotten next, in milliseconds since the start.
     tidy_at: AtomicU64,
@@ -40,12 +54,18 @@ impl RateLimit {
     }
 
     fn with_keys(limits: &LimitsConfig, most: usize) -> Self {
-        let at_least_one = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::per_second(at_least_one(limits.requests_per_second))
-            .allow_burst(at_least_one(limits.burst));
+        let at_least_one = |count: u32| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
         let clock = SinceStart(Instant::now());
-        let store = Store { states: DashMapStateStore::default(), most };
-        Self { limiter: RateLimiter::new(quota, store, clock), clock, tidy_at: AtomicU64::new(millis(TIDY)) }
+        let counts: [Arc<AtomicUsize>; 2] = Default::default();
+        let limiter = |times: u32, count: &Arc<AtomicUsize>| {
+            let quota = Quota::per_second(at_least_one(limits.requests_per_second.saturating_mul(times)))
+                .allow_burst(at_least_one(limits.burst.saturating_mul(times)));
+            let store = Store { states: DashMapStateStore::default(), count: Arc::clone(count), most };
+            RateLimiter::new(quota, store, clock)
+        };
+        let (limiter, sites) = (limiter(1, &counts[0]), limiter(OF_SITE, &counts[1]));
+        let tidy_at = AtomicU64::new(millis(TIDY));
+        Self { limiter, sites, counts, most, clock, tidy_at }
     }
 
     /// Takes one request from the quota of an address. Requests without an address share a quota.
@@ -56,7 +76,10 @@ impl RateLimit {
     pub fn check(&self, peer: Option<SocketAddr>) -> Result<(), Problem> {
         self.tidy();
         let key = peer.map_or(Key::Shared, |peer| Key::of(peer.ip()));
-        self.limiter.check_key(&key).map_err(|until| {
+        let site = peer.and_then(|peer| Key::site(peer.ip()));
+        let checked = self.limiter.check_key(&key);
+        let checked = checked.and_then(|()| site.map_or(Ok(()), |site| self.sites.check_key(&site)));
+        checked.map_err(|until| {
             let wait = until.wait_time_from(self.clock.now());
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             Problem::new(
@@ -75,17 +98,20 @@ impl RateLimit {
         self.limiter.len()
     }
 
-    /// Forgets addresses now and then. A request does it: without requests, nothing grows.
+    /// Forgets addresses now and then, sooner if there is no place. A request does it: without requests, nothing grows.
     fn tidy(&self) {
         let now = millis(self.clock.now());
         let at = self.tidy_at.load(Ordering::Relaxed);
-        if now >= at
+        let is_full = self.counts.iter().any(|count| count.load(Ordering::Relaxed) >= self.most);
+        let due = if is_full { at.saturating_sub(millis(TIDY.saturating_sub(TIDY_FULL))) } else { at };
+        if now >= due
             && self
                 .tidy_at
                 .compare_exchange(at, now + millis(TIDY), Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
         {
             self.limiter.retain_recent();
+            self.sites.retain_recent();
         }
     }
 }
@@ -109,13 +135,27 @@ enum Key {
 
 impl Key {
     fn of(address: IpAddr) -> Self {
+        Self::Address(network(address))
+    }
+
+    /// The network of 48 bits around an IPv6 address.
+    fn site(address: IpAddr) -> Option<Self> {
         match address.to_canonical() {
-            // A client of IPv6 has a whole network of 64 bits.
-            IpAddr::V6(address) if !address.is_loopback() => {
-                Self::Address(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into())
-            }
-            address => Self::Address(address),
+            IpAddr::V6(address) if !address.is_loopback() => Some(Self::Address(prefix(address, 48))),
+            _ => None,
         }
+    }
+}
+
+fn prefix(address: Ipv6Addr, bits: u32) -> IpAddr {
+    Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << (128 - bits))).into()
+}
+
+/// Whose address it is: an IPv4 address, or the network of 64 bits that a client of IPv6 has.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => prefix(address, 64),
+        address => address,
     }
 }
 
@@ -123,6 +163,8 @@ impl Key {
 #[derive(Debug)]
 struct Store {
     states: DashMapStateStore<Key>,
+    /// How many there are: to count them would lock each part of the map.
+    count: Arc<AtomicUsize>,
     most: usize,
 }
 
@@ -133,8 +175,15 @@ impl StateStore for Store {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let has_place = self.states.contains_key(key) || self.states.len() < self.most;
-        self.states.measure_and_replace(if has_place { key } else { &Key::Shared }, f)
+        if self.states.contains_key(key) {
+            return self.states.measure_and_replace(key, f);
+        }
+        if self.count.load(Ordering::Relaxed) >= self.most {
+            return self.states.measure_and_replace(&Key::Shared, f);
+        }
+        // Two requests may add one key at once: it counts twice until the next tidying.
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.states.measure_and_replace(key, f)
     }
 }
 
@@ -142,6 +191,7 @@ impl ShrinkableKeyedStateStore<Key> for Store {
     fn retain_recent(&self, drop_below: Nanos) {
         ShrinkableKeyedStateStore::retain_recent(&self.states, drop_below);
         ShrinkableKeyedStateStore::shrink_to_fit(&self.states);
+        self.count.store(self.states.len(), Ordering::Relaxed);
     }
 
     fn len(&self) -> usize {

@@ -12,7 +12,8 @@ pub(crate) fn answer(problem: &Problem) -> Vec<u8> {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut head = format!(
         "HTTP/1.1 {} {}\r\ncontent-type: {PROBLEM_JSON}\r\ncontent-length: {}\r\nconnection: close\r\n\
-         cache-control: no-store\r\nx-content-type-options: nosniff\r\n",
+         cache-control: no-store\r\nx-content-type-options: nosniff\r\n\
+         cross-origin-resource-policy: same-origin\r\n",
         status.as_u16(),
         status.canonical_reason().unwrap_or_default(),
         body.len()
@@ -71,13 +72,13 @@ pub(crate) fn stopping() -> Problem {
     .retry_after(5)
 }
 
-/// The problem for a connection over the limit.
+/// The problem for a connection over a limit.
 pub(crate) fn crowded() -> Problem {
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "too-many-connections",
         "There are too many connections",
-        "the limit of open connections is reached: use fewer connections, or try again later",
+        "the limit of open connections, of all or of one address, is reached: use fewer connections, or try again later",
     )
     .retry_after(1)
 }

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use watchkeeper::report::one_line;
 
@@ -17,6 +17,9 @@ use super::plain::{as_problem, emptied};
 use super::problem::Problem;
 use super::rate::RateLimit;
 use crate::config::ObserverdConfig;
+
+/// Which pages may embed an answer.
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// What a request must pass before its route.
 #[derive(Debug)]
@@ -43,7 +46,8 @@ impl Gate {
 ///
 /// - What is not found or not allowed (with `Allow`), each refusal in plain text and each panic is answered by a problem document.
 /// - `OPTIONS` is answered with 204 and `Allow`.
-/// - Each answer has `X-Content-Type-Options: nosniff`, and `Cache-Control: no-store` if it has no other.
+/// - A body in another transfer coding than `chunked` is refused with 501.
+/// - Each answer has `X-Content-Type-Options: nosniff` and `Cross-Origin-Resource-Policy: same-origin`, and `Cache-Control: no-store` if it has no other.
 pub fn shell(routes: Router, gate: Arc<Gate>) -> Router {
     routes
         .method_not_allowed_fallback(not_allowed)
@@ -55,7 +59,8 @@ pub fn shell(routes: Router, gate: Arc<Gate>) -> Router {
 
 async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    if let Err(problem) = gate.hosts.check(&request).and_then(|()| gate.rate.check(peer)) {
+    let checked = framing(&request).and_then(|()| gate.hosts.check(&request));
+    if let Err(problem) = checked.and_then(|()| gate.rate.check(peer)) {
         tracing::debug!(status = problem.status, kind = problem.kind, "a request was refused");
         return problem.into_response();
     }
@@ -63,6 +68,21 @@ async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Re
         return StatusCode::NO_CONTENT.into_response();
     }
     next.run(request).await
+}
+
+/// A body in another transfer coding than `chunked` would be read as it is.
+fn framing(request: &Request) -> Result<(), Problem> {
+    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if codings.next().is_none_or(is_chunked) && codings.next().is_none() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "unsupported-transfer-encoding",
+        "The transfer coding is not supported",
+        "send the body with Content-Length, or with Transfer-Encoding: chunked alone",
+    ))
 }
 
 async fn finish(mut request: Request, next: Next) -> Response {
@@ -78,6 +98,7 @@ async fn finish(mut request: Request, next: Next) -> Response {
     };
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }

@@ -12,6 +12,8 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::activity::Activity;
 use super::raw;
 
+type Probe<T> = fn(&T, &[u8]) -> io::Result<usize>;
+
 /// A socket as hyper sees it.
 #[derive(Debug)]
 pub(crate) struct Socket<T> {
@@ -19,6 +21,8 @@ pub(crate) struct Socket<T> {
     activity: Arc<Activity>,
     /// For how long a write may make no progress.
     limit: Duration,
+    /// Writes what the system takes at the end of that time, which may be less than what wakes a writer.
+    probe: Option<Probe<T>>,
     stall: Option<Pin<Box<Sleep>>>,
     is_stalled: bool,
     /// Bytes came since the last answer.
@@ -34,12 +38,23 @@ impl<T> Socket<T> {
             stream,
             activity,
             limit,
+            probe: None,
             stall: None,
             is_stalled: false,
             has_received: false,
             refusal: Vec::new(),
             sent: 0,
         }
+    }
+
+    /// The same with a probe, so that a slow client makes progress by each byte that it reads.
+    pub(crate) fn probed_by(self, probe: Probe<T>) -> Self {
+        Self { probe: Some(probe), ..self }
+    }
+
+    /// Whether a problem was, or is to be, sent in place of an answer that hyper wrote by itself.
+    pub(crate) fn has_refused(&self) -> bool {
+        !self.refusal.is_empty()
     }
 
     /// Whether bytes came after the last answer: the head of a request, in part.
@@ -52,7 +67,12 @@ impl<T> Socket<T> {
     }
 
     /// Renews the deadline at progress, and ends the write when it is over.
-    fn watch(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn watch(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: Poll<io::Result<usize>>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if write.is_ready() {
             self.is_stalled = false;
             return write;
@@ -64,6 +84,13 @@ impl<T> Socket<T> {
             stall.as_mut().reset(Instant::now() + limit);
         }
         ready!(stall.as_mut().poll(cx));
+        if let Some(probe) = self.probe
+            && !bytes.is_empty()
+            && let Ok(sent @ 1..) = probe(&self.stream, bytes)
+        {
+            self.is_stalled = false;
+            return Poll::Ready(Ok(sent));
+        }
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the client reads nothing: the connection is closed",
@@ -82,7 +109,7 @@ impl<T: AsyncWrite + Unpin> Socket<T> {
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.refusal.len() {
             let write = Pin::new(&mut self.stream).poll_write(cx, &self.refusal[self.sent..]);
-            match ready!(self.watch(cx, write))? {
+            match ready!(self.watch(cx, write, &[]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => self.sent += count,
             }
@@ -111,7 +138,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
             return Poll::Ready(Ok(bytes.len()));
         }
         let write = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watch(cx, write)
+        self.watch(cx, write, bytes)
     }
 
     fn poll_write_vectored(
@@ -120,11 +147,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.activity.is_quiet() {
-            self.refuse(slices.iter().find(|slice| !slice.is_empty()).map_or(&[], |slice| slice));
+            self.refuse(first(slices));
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
         let write = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.watch(cx, write)
+        self.watch(cx, write, first(slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -143,6 +170,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
+}
+
+/// The first slice that has bytes.
+fn first<'a>(slices: &'a [IoSlice<'_>]) -> &'a [u8] {
+    slices.iter().find(|slice| !slice.is_empty()).map_or(&[], |slice| slice)
 }
 
 #[cfg(test)]

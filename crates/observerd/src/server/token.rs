@@ -2,9 +2,9 @@
 
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -61,7 +61,8 @@ impl Token {
     ///
     /// [`TokenError`]; also if others than its owner may change the file.
     pub fn from_file(path: &Path) -> Result<Self, TokenError> {
-        let (token, mode) = read(path)?;
+        let (token, metadata) = read(path, OFlags::empty())?;
+        let mode = metadata.mode();
         if mode & OTHERS_WRITE != 0 {
             return Err(TokenError::Exposed { path: path.to_owned(), mode: mode & 0o777 });
         }
@@ -76,21 +77,34 @@ impl Token {
     }
 
     /// The token in the file `token` of a directory, which only its owner may read. The file is made if it is not there; of two processes
-    /// that make it at once, both get the same token. Returns whether it was made.
+    /// that make it at once, both get the same token. Returns whether it was made. If it is made in a directory of this user that group or
+    /// others may write, as by a umask of 002, they may not any more.
     ///
     /// # Errors
     ///
-    /// [`TokenError`]; also if others than its owner may read the file.
+    /// [`TokenError`]; also if others than its owner may read the file, if it is a link, if it is of another user than this one or root, or if
+    /// others may write the directory: they could put another file in its place.
     pub fn in_directory(directory: &Path) -> Result<(Self, bool), TokenError> {
         let path = directory.join(TOKEN_FILE);
         let is_made = match fs::symlink_metadata(&path) {
             Ok(_) => false,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => generate(directory, &path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                tighten(directory);
+                generate(directory, &path)?
+            }
             Err(source) => return Err(TokenError::Read { path, source }),
         };
-        let (token, mode) = read(&path)?;
-        if mode & OTHERS != 0 {
-            return Err(TokenError::Exposed { path, mode: mode & 0o777 });
+        let above = fs::metadata(directory)
+            .map_err(|source| TokenError::Read { path: directory.to_owned(), source })?;
+        if above.mode() & OTHERS_WRITE != 0 {
+            return Err(TokenError::Directory { path: directory.to_owned(), mode: above.mode() & 0o777 });
+        }
+        let (token, metadata) = read(&path, OFlags::NOFOLLOW)?;
+        if !is_of_us(&metadata) {
+            return Err(TokenError::Owner { path, user: metadata.uid() });
+        }
+        if metadata.mode() & OTHERS != 0 {
+            return Err(TokenError::Exposed { path, mode: metadata.mode() & 0o777 });
         }
         Ok((token, is_made))
     }
@@ -109,10 +123,32 @@ impl fmt::Debug for Token {
     }
 }
 
-fn read(path: &Path) -> Result<(Token, u32), TokenError> {
+/// Whether a file is of this process's user, or of root.
+fn is_of_us(metadata: &Metadata) -> bool {
+    let user = metadata.uid();
+    user == 0 || user == rustix::process::geteuid().as_raw()
+}
+
+/// Takes the right to write from group and others, if the directory is of this user. If it cannot, the check after it says so.
+fn tighten(directory: &Path) {
+    let Ok(metadata) = fs::metadata(directory) else { return };
+    let is_own = metadata.uid() == rustix::process::geteuid().as_raw();
+    if is_own && metadata.mode() & OTHERS_WRITE != 0 {
+        let mode = metadata.mode() & 0o7777 & !OTHERS_WRITE;
+        if fs::set_permissions(directory, Permissions::from_mode(mode)).is_ok() {
+            tracing::warn!(
+                path = %directory.display(),
+                mode = format!("{mode:03o}"),
+                "others could write the directory of the token: they cannot any more"
+            );
+        }
+    }
+}
+
+fn read(path: &Path, also: OFlags) -> Result<(Token, Metadata), TokenError> {
     let failed = |source| TokenError::Read { path: path.to_owned(), source };
     // Without NONBLOCK, a named pipe would block until something writes to it.
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let flags = i32::try_from((OFlags::NONBLOCK | also).bits()).unwrap_or_default();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
@@ -124,7 +160,7 @@ fn read(path: &Path) -> Result<(Token, u32), TokenError> {
     let text = text.strip_suffix(b"\r").unwrap_or(text);
     let token = std::str::from_utf8(text).ok().and_then(|text| Token::new(text).ok());
     let token = token.ok_or_else(|| TokenError::Invalid { place: path.display().to_string() })?;
-    Ok((token, metadata.mode()))
+    Ok((token, metadata))
 }
 
 /// Writes a new token, unless the file exists. Returns whether it was written.
@@ -177,7 +213,7 @@ pub enum TokenError {
         place: String,
     },
     /// Its file cannot be read.
-    #[error("cannot read the token in {path}: check the path and its owner", path = path.display())]
+    #[error("cannot read the token in {path}: check the path and its owner; a generated token is no link", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -202,6 +238,28 @@ pub enum TokenError {
     )]
     Exposed {
         /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The generated token is of another user.
+    #[error(
+        "the token in {path} is of the user {user}, who knows it: remove the file, and check who may write its directory",
+        path = path.display()
+    )]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Its owner.
+        user: u32,
+    },
+    /// Others may write the directory of the generated token.
+    #[error(
+        "others may write {path} (mode {mode:03o}), and so replace the token in it: chmod go-w, or set OBSERVERD_TOKEN or token_file",
+        path = path.display()
+    )]
+    Directory {
+        /// The directory.
         path: PathBuf,
         /// Its mode.
         mode: u32,

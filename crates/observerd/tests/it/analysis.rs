@@ -101,5 +101,6 @@ async fn a_run_is_recorded_and_replayed() {
     replay.play().await.unwrap();
     let seen = replay.handle().latest_snapshot().unwrap();
     assert_eq!((seen.value.clusters.len(), seen.value.failures), (10, 20));
+    assert_eq!(seen.value.not_recorded, 10);
     store.close().await.unwrap();
 }

@@ -166,3 +166,48 @@ fn the_program_has_the_exit_codes() {
         assert!(help.contains("Example") && help.contains(&format!("observerd {command}")), "{help}");
     }
 }
+
+/// Nothing panics if what is printed to is closed or full.
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_an_exit_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    let app = crate::runs::app();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        write_into(directory.path(), &operations(3)).await;
+        write(directory.path(), "app", &app).await;
+    });
+    let lines = directory.path().join("lines");
+    fs::write(&lines, "{\"n\":1}\n").unwrap();
+    let into = tempfile::tempdir().unwrap();
+    let expect = ["--expect", "reaches", "--state", "failed", "--within", "10s"];
+    let cases: [&[&str]; 5] = [
+        &["check", "--data", data],
+        &["replay", data],
+        &["replay", data, "--json"],
+        &[&["replay", data][..], &expect].concat(),
+        &["import", lines.to_str().unwrap(), "--data", into.path().to_str().unwrap()],
+    ];
+    for words in cases {
+        let run = |out: &str, error: &str| {
+            let script = format!("exec \"$0\" \"$@\" {out} {error}");
+            let program = env!("CARGO_BIN_EXE_observerd");
+            let output = std::process::Command::new("sh").args(["-c", &script, program]).args(words).output();
+            let output = output.unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        let (code, problem) = run(">/dev/full", "");
+        assert_eq!(code, Some(2), "{words:?}");
+        assert!(problem.contains("cannot write the output") && !problem.contains("panic"), "{problem}");
+        assert_eq!(run(">/dev/full", "2>/dev/full").0, Some(2), "{words:?}");
+        assert_eq!(run(">/dev/full", "2>&-").0, Some(2), "{words:?}");
+        assert_eq!(run(">&-", "2>&-").0, Some(0), "{words:?}");
+    }
+    let missing = ["check", "--data", "/nothing/here"];
+    let script = "exec \"$0\" \"$@\" 2>/dev/full";
+    let program = env!("CARGO_BIN_EXE_observerd");
+    let output =
+        std::process::Command::new("sh").args(["-c", script, program]).args(missing).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -84,7 +84,7 @@ async fn passing<T>(future: impl Future<Output = T>) -> T {
 /// Operations of all kinds: ever new endpoints, messages, sources and keys among those that are known.
 fn operation(n: usize, at: Timestamp) -> Value {
     let letters: String =
-        (0..6u32).map(|place| char::from(b'a' + (n / 26usize.pow(place) % 26) as u8)).collect();
+        (0..6).map(|place| char::from(b"abcdefghijklmnopqrstuvwxyz"[n / 26_usize.pow(place) % 26])).collect();
     let rare = n.is_multiple_of(50);
     let error = match n % 7 {
         0 if rare => format!("cannot find {letters} in {n}"),
@@ -114,7 +114,7 @@ struct Load {
 
 impl Load {
     async fn second(&mut self, second: usize) {
-        let at = self.started + SignedDuration::from_secs(second as i64);
+        let at = self.started + SignedDuration::from_secs(second.try_into().unwrap());
         let store = self.service.store();
         let recordings = (0..PER_SECOND).map(|nth| {
             let n = second * PER_SECOND + nth;
@@ -134,10 +134,10 @@ impl Load {
 
     /// A line each 10 s; each hour the file is renamed, or truncated.
     fn correct(&self, second: usize) {
-        if second % 3_600 == 1_800 {
-            std::fs::rename(&self.corrections, self.corrections.with_extension("1")).unwrap();
-        } else if second % 3_600 == 0 {
-            std::fs::write(&self.corrections, "").unwrap();
+        match second % 3_600 {
+            1_800 => std::fs::rename(&self.corrections, self.corrections.with_extension("1")).unwrap(),
+            0 => std::fs::write(&self.corrections, "").unwrap(),
+            _ => {}
         }
         if second.is_multiple_of(10) {
             use std::io::Write;

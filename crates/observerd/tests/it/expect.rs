@@ -263,3 +263,109 @@ fn what_does_not_fit_together_is_refused() {
         refused::<ReplayArgs>(words);
     }
 }
+
+/// The records with these cycles' ends alone, and what is between them.
+fn kept(is_kept: impl Fn(u64) -> bool) -> Vec<String> {
+    let mut cycle = 0;
+    let mut records: Vec<serde_json::Value> =
+        app().iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+    let run = records[0]["run"].clone();
+    records.retain(|record| {
+        let ended = record.pointer("/success/cycle").or(record.pointer("/failure/cycle"));
+        cycle = ended.and_then(serde_json::Value::as_u64).unwrap_or(cycle);
+        is_kept(cycle)
+    });
+    records[0]["run"] = run;
+    records.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_window_that_begins_where_nothing_is_recorded_is_inconclusive() {
+    let wait = "eventually --at /polls --at-least 4 --within 600ms --after-cycle";
+    let of = |kept: Vec<String>, cycle: u64| expect(&directory(&kept), &format!("{wait} {cycle}"));
+    let (text, result) = of(app(), 1);
+    assert!(text.starts_with("not met in time") && result == Ok(Problems), "{text}");
+    for cycle in [0, 1, 3] {
+        let (text, result) = of(kept(|cycle| cycle >= 4), cycle);
+        assert_eq!(
+            (text.as_str(), result),
+            (
+                "inconclusive (the record begins with cycle 4): \"/polls is at least 4\" within 600ms\n",
+                Ok(Problems)
+            )
+        );
+    }
+    let (text, result) = of(kept(|cycle| !(1..4).contains(&cycle)), 2);
+    assert_eq!(
+        (text.as_str(), result),
+        (
+            "inconclusive (the end of cycle 2 is not recorded: cycle 4 follows cycle 0): \"/polls is at least 4\" within \
+             600ms\n",
+            Ok(Problems)
+        )
+    );
+    // The cycle itself is there.
+    let (text, result) = of(kept(|cycle| cycle >= 3), 3);
+    assert!(text.starts_with("met: ") && result == Ok(Fine), "{text}");
+    let (text, _) = expect(&directory(&kept(|cycle| cycle >= 4)), &format!("{wait} 3 --json"));
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&report["outcome"], &report["reason"]),
+        (&"inconclusive".into(), &"inconclusive (the record begins with cycle 4)".into())
+    );
+}
+
+#[test]
+fn a_verdict_has_no_character_that_a_terminal_obeys() {
+    let texts: Vec<_> = app().iter().map(|text| text.replace("n3", "n\u{9b}31m\u{202e}3")).collect();
+    let directory = directory(&texts);
+    for words in [
+        "eventually --at /polls --at-least 9 --within 5s",
+        "eventually --at /names/2 --is \"n\u{9b}31m\u{202e}3\" --within 5s",
+        "eventually --at /x\u{9b}\u{202e} --exists --within 5s",
+        "source-fresh --source \u{9b}31m\u{202e} --within 5s",
+        "reaches --state failed --within 10s",
+    ] {
+        for json in ["", " --json"] {
+            let (text, _) = expect(&directory, &format!("{words}{json}"));
+            let is_bad =
+                |character: char| character != '\n' && (character.is_control() || character == '\u{202e}');
+            assert!(!text.is_empty() && !text.contains(is_bad), "{words}{json}: {text:?}");
+            if !json.is_empty() {
+                let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+                assert!(report["label"].is_string(), "{text}");
+            }
+        }
+    }
+    let (text, _) = expect(&directory, "eventually --at /polls --at-least 9 --within 5s --json");
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["last"]["value"]["names"][2], "n\u{9b}31m\u{202e}3");
+}
+
+/// As the loops record their lists.
+#[test]
+fn what_is_beyond_a_list_that_was_recorded_in_part_is_inconclusive() {
+    let texts: Vec<_> =
+        app().iter().map(|text| text.replace("\"names\":[", "\"not_recorded\":2,\"names\":[")).collect();
+    let directory = directory(&texts);
+    let hidden = "inconclusive (a list was recorded in part, and the value may be in its rest)";
+    let cases = [
+        ("eventually --at /names/3 --exists --within 2s", hidden, Problems),
+        ("eventually --at /names/3/x --is 1 --within 2s", hidden, Problems),
+        ("eventually --at /names/n9 --exists --within 2s", hidden, Problems),
+        ("never --at /names/3 --is \"n4\" --during 2s", hidden, Problems),
+        ("always --at /names/3 --is \"n4\" --during 2s", hidden, Problems),
+        ("stable --at /names/3 --hold 1s --within 2s", hidden, Problems),
+        // There are no more.
+        ("eventually --at /names/5 --exists --within 2s", "not met in time", Problems),
+        ("never --at /names/5 --is \"n4\" --during 2s", "met", Fine),
+        // It is there.
+        ("eventually --at /names/1 --is \"n2\" --within 2s", "met", Fine),
+        ("never --at /names/1 --is \"n2\" --during 2s", "violated", Problems),
+        ("eventually --at /other/3 --exists --within 2s", "not met in time", Problems),
+    ];
+    for (words, begin, outcome) in cases {
+        let (text, result) = expect(&directory, words);
+        assert_eq!((text.split(": ").next(), result), (Some(begin), Ok(outcome)), "{words}");
+    }
+}

@@ -182,11 +182,13 @@ fn a_signal_ends_an_import_and_what_was_appended_stays() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_observerd"))
         .args(["import", "-", "--data", data.to_str().unwrap()])
         .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut input = child.stdin.take().unwrap();
-    input.write_all(b"{\"endpoint\":\"/a\"}\n").unwrap();
+    // The last one may go on.
+    input.write_all(b"{\"endpoint\":\"/a\"}\n\nno JSON\n{\"endpoint\":\"/b\"}").unwrap();
     while watchkeeper_journal::JournalView::open(&data).map_or(0, |view| view.cursor().seq()) == 0 {
         assert_eq!(child.try_wait().unwrap(), None);
         std::thread::yield_now();
@@ -196,6 +198,45 @@ fn a_signal_ends_an_import_and_what_was_appended_stays() {
     drop(input);
     assert_eq!(output.status.code(), Some(2));
     let problem = String::from_utf8(output.stderr).unwrap();
-    assert!(problem.contains("standard input: interrupted after 1 records were appended"), "{problem}");
+    assert!(problem.contains("standard input: interrupted after line 3: "), "{problem}");
+    assert!(problem.contains("`tail -n +4 FILE | observerd import - --data DIR`"), "{problem}");
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(report, "imported 1 of 3 lines as record 0\nskipped, no JSON: 1 (line 3)\nblank: 1\n");
     assert_eq!(old_reader(&cat(&data)).len(), 1);
+}
+
+/// What a service would remove is what is there, not what was imported.
+#[tokio::test]
+async fn more_segments_than_a_service_keeps_are_noted() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, data) = (directory.path().join("old.jsonl"), directory.path().join("data"));
+    fs::write(&file, "{\"endpoint\":\"/a\"}\n").unwrap();
+    let words = ["import", file.to_str().unwrap(), "--data", data.to_str().unwrap()];
+    let output = program(&words);
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+    let small = watchkeeper_journal::JournalConfig { segment_bytes: 4_096, segments: 100, ..config() };
+    let journal = Journal::open(&data, small).await.unwrap();
+    for _ in 0..9 {
+        let text = format!("{{\"padding\":\"{}\"}}", "x".repeat(4_000));
+        journal.append(watchkeeper_journal::Entry::from_text(text).unwrap()).await.unwrap();
+    }
+    journal.close().await.unwrap();
+    let output = program(&words);
+    let note = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(note.contains(" segments, which is more than the 8 that a service keeps"), "{note}");
+}
+
+/// Lines of any length, whole or not, arrive as they are.
+#[tokio::test]
+async fn lines_that_are_longer_than_what_is_read_at_once_are_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, data) = (directory.path().join("old.jsonl"), directory.path().join("data"));
+    let line = |length: usize| format!("{{\"endpoint\":\"/{}\"}}", "x".repeat(length));
+    let lines = [line(131_058), line(500_000), line(5_000_000), line(131_056), line(1)];
+    fs::write(&file, lines.join("\n")).unwrap();
+    let (text, result) = import(&[file.to_str().unwrap(), "--data", data.to_str().unwrap()]).await;
+    assert_eq!(text, "imported 4 of 5 lines as records 0 to 3\nskipped, over 1 MiB: 1 (line 3)\n");
+    assert_eq!(result, Ok(Outcome::Problems));
+    assert_eq!(old_reader(&cat(&data)).len(), 4);
 }

@@ -199,8 +199,8 @@ async fn the_ring_is_filled_from_behind_other_records() {
     }
     let before = store.stats();
     for _ in 0..9_000 {
-        let _ =
-            store.journal().submit_entry(watchkeeper_journal::Entry::from_text("{}").unwrap()).await.unwrap();
+        let entry = watchkeeper_journal::Entry::from_text("{}").unwrap();
+        drop(store.journal().submit_entry(entry).await.unwrap());
     }
     store.close().await.unwrap();
     let again = open(Some(directory.path())).await;

@@ -1,6 +1,8 @@
 //! A condition on a value at a JSON pointer.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 use watchkeeper::report::one_line;
@@ -11,8 +13,10 @@ use super::pointer;
 #[derive(Clone, Debug)]
 pub(super) struct Condition {
     pub(super) pointer: String,
-    pub(super) parts: Vec<String>,
+    parts: Vec<String>,
     pub(super) test: Test,
+    /// Whether a value was not recorded. The clones share it.
+    is_unknown: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Debug)]
@@ -23,9 +27,27 @@ pub(super) enum Test {
 }
 
 impl Condition {
+    pub(super) fn new(pointer: String, parts: Vec<String>, test: Test) -> Self {
+        Self { pointer, parts, test, is_unknown: Arc::default() }
+    }
+
+    /// The value at the pointer.
+    pub(super) fn find<'a>(&self, value: &'a Value) -> Option<&'a Value> {
+        let found = pointer::at(value, &self.parts);
+        if found.is_none() && pointer::is_beyond(value, &self.parts) {
+            self.is_unknown.store(true, Ordering::Relaxed);
+        }
+        found
+    }
+
+    /// Whether a value that was judged was not recorded.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.is_unknown.load(Ordering::Relaxed)
+    }
+
     /// Whether the value meets it; if not, what is there.
     pub(super) fn judge(&self, value: &Value) -> Result<(), String> {
-        let found = pointer::at(value, &self.parts);
+        let found = self.find(value);
         let is_met = match (&self.test, found) {
             (Test::Exists, found) => found.is_some(),
             (Test::Is(wanted), Some(found)) => same(wanted, found),

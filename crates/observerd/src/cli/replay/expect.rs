@@ -19,6 +19,7 @@ use super::any_run::{AnyEvent, AnyFormat, AnyRun, AnySnapshot};
 use super::condition::{Condition, Test};
 use super::pointer;
 use crate::cli::outcome::{CommandError, Outcome, printed};
+use crate::cli::text;
 
 /// What is expected of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -204,7 +205,7 @@ impl ExpectArgs {
         let pointer = self.at.clone().unwrap_or_default();
         let parts = pointer::parts(&pointer)
             .ok_or_else(|| usage("--at: a JSON pointer begins with a slash, such as /nodes/0/height"))?;
-        Ok(Condition { pointer, parts, test })
+        Ok(Condition::new(pointer, parts, test))
     }
 }
 
@@ -249,10 +250,26 @@ pub(super) async fn judge(
 ) -> Result<Outcome, CommandError> {
     let mut replay: Replay<AnyRun, _> = Replay::of(view, AnyFormat)?;
     let handle = replay.handle();
-    if let Some(cycle) = expectation.after_cycle {
-        pass(&mut replay, &handle, cycle)?;
+    let missing = match expectation.after_cycle {
+        Some(cycle) => pass(&mut replay, &handle, cycle)?,
+        None => None,
+    };
+    let Expectation { what, window, .. } = expectation;
+    let (unknown, span) = (what.unknown(), format!("{} {window:?}", what.span()));
+    let (label, wait) = wait(&handle, what, window);
+    let inconclusive = |reason: &str| {
+        let reason = format!("inconclusive ({reason})");
+        if is_json {
+            let window = window.as_secs_f64();
+            json!({ "outcome": "inconclusive", "label": label, "reason": reason, "window_s": window })
+                .to_string()
+        } else {
+            format!("{reason}: {label:?} {span}")
+        }
+    };
+    if let Some(reason) = missing {
+        return print(out, &inconclusive(&reason), Outcome::Problems);
     }
-    let (label, wait) = wait(&handle, expectation.what, expectation.window);
     tokio::pin!(wait);
     let verdict = tokio::select! {
         biased;
@@ -263,6 +280,9 @@ pub(super) async fn judge(
         }
     };
     let (outcome, text) = match verdict {
+        verdict if unknown.is_some_and(|unknown| unknown.hides(&verdict)) => {
+            (Outcome::Problems, inconclusive("a list was recorded in part, and the value may be in its rest"))
+        }
         Ok(met) if is_json => {
             let time = met.at.map(|at| humantime::format_rfc3339_millis(at).to_string());
             (
@@ -280,23 +300,81 @@ pub(super) async fn judge(
             (outcome, if is_json { unmet.to_json().to_string() } else { unmet.to_string() })
         }
     };
-    printed(writeln!(out, "{}", text.trim_end()))?;
+    print(out, &text, outcome)
+}
+
+/// Prints a verdict, whose lines any terminal shows as they are.
+fn print(out: &mut impl Write, verdict: &str, outcome: Outcome) -> Result<Outcome, CommandError> {
+    for line in verdict.trim_end().lines() {
+        printed(writeln!(out, "{}", text::json(line)))?;
+    }
     printed(out.flush())?;
     Ok(outcome)
 }
 
-/// Publishes the record up to the end of a cycle.
+/// A condition whose value may not be recorded.
+struct Unknown {
+    condition: Condition,
+    /// Of the two verdicts: if it is met, and if not.
+    hidden: (bool, bool),
+}
+
+impl Unknown {
+    /// Whether the verdict may be another one with what is not recorded.
+    fn hides(&self, verdict: &Result<Met, Unmet>) -> bool {
+        let is_hidden = match verdict {
+            Ok(_) => self.hidden.0,
+            Err(unmet) => {
+                self.hidden.1 && matches!(unmet.outcome(), UnmetOutcome::NotMet | UnmetOutcome::Violated)
+            }
+        };
+        is_hidden && self.condition.is_unknown()
+    }
+}
+
+impl What {
+    fn unknown(&self) -> Option<Unknown> {
+        let (condition, hidden) = match self {
+            Self::Eventually(condition) | Self::Always(condition) | Self::Event(condition) => {
+                (condition, (false, true))
+            }
+            Self::Never(condition) => (condition, (true, false)),
+            Self::Stable(condition, _) => (condition, (true, true)),
+            _ => return None,
+        };
+        Some(Unknown { condition: condition.clone(), hidden })
+    }
+
+    /// As the core says it.
+    fn span(&self) -> &'static str {
+        if matches!(self, Self::Always(_) | Self::Never(_) | Self::Fresh) { "during" } else { "within" }
+    }
+}
+
+/// Publishes the record up to the end of a cycle. Returns why the record does not say when that was, if it has another cycle there.
 fn pass(
     replay: &mut Replay<AnyRun, AnyFormat>,
     handle: &ObservationHandle<AnyRun>,
     cycle: u64,
-) -> Result<(), CommandError> {
+) -> Result<Option<String>, CommandError> {
+    let mut before = None;
     loop {
-        let ended = handle.latest_snapshot().map(|seen| seen.cycle);
-        let ended = ended.max(handle.last_error().map(|failure| failure.cycle));
-        if ended.is_some_and(|ended| ended >= cycle) {
-            return Ok(());
+        let success = handle.latest_snapshot().map(|seen| seen.cycle);
+        let failure = handle.last_error().map(|failure| failure.cycle);
+        if success == Some(cycle) || failure == Some(cycle) {
+            return Ok(None);
         }
+        let ended = success.max(failure);
+        let at = ended.unwrap_or_else(|| handle.status().cycle);
+        if at > cycle {
+            return Ok(Some(match before {
+                None => format!("the record begins with cycle {at}"),
+                Some(before) => {
+                    format!("the end of cycle {cycle} is not recorded: cycle {at} follows cycle {before}")
+                }
+            }));
+        }
+        before = ended;
         if !replay.step()? {
             let last =
                 ended.map_or_else(|| "no cycle has ended".to_owned(), |last| format!("the last is {last}"));
@@ -344,7 +422,7 @@ fn wait(handle: &ObservationHandle<AnyRun>, what: What, window: Duration) -> (St
         What::Stable(condition, hold) => {
             let place = if condition.pointer.is_empty() { "the value" } else { &condition.pointer };
             let label = format!("{} stays the same for {hold:?}", one_line(place, 100));
-            let project = move |seen: &AnySnapshot| pointer::at(&seen.value, &condition.parts).cloned();
+            let project = move |seen: &AnySnapshot| condition.find(&seen.value).cloned();
             within!(label, handle.stable_for(label.clone(), hold, project), Met::snapshot)
         }
         What::Event(condition) => {

@@ -5,6 +5,7 @@ mod changes;
 mod condition;
 mod expect;
 mod find;
+mod item;
 mod pointer;
 mod publication;
 mod select;
@@ -23,7 +24,7 @@ use expect::ExpectArgs;
 use find::Found;
 use select::{Bound, Filter};
 
-pub use select::ItemKind;
+pub use item::ItemKind;
 
 /// Print a recorded run as a timeline, export it, or judge a wait over it
 ///
@@ -36,7 +37,11 @@ pub use select::ItemKind;
 /// (first, last, cause) if records before it are missing. Imported into DIR/run/NAME, they are a run again.
 ///
 /// --expect judges a wait over the record, with the verdict that it had in the run: the window begins with the record,
-/// or after --after-cycle, and ends by the time of the record.
+/// or after --after-cycle, and ends by the time of the record. Run journals are bounded: if the record begins after that cycle,
+/// or has not its end, the wait is inconclusive.
+///
+/// The records of this service's own loops have the first ten items of each list, and count the others in `not_recorded`: a
+/// pointer to one of these is inconclusive, and a whole list is compared as it was recorded.
 ///
 /// Exit codes: 0, also if records are missing; 1 if the expectation is not met or the record does not say; 2 if something
 /// could not be read.

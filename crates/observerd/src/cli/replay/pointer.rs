@@ -23,6 +23,27 @@ pub(super) fn at<'a>(value: &'a Value, parts: &[String]) -> Option<&'a Value> {
     })
 }
 
+/// Whether what is there may be in the rest of a list that was recorded in part: a field `not_recorded` beside the list counts
+/// that rest.
+pub(super) fn is_beyond(value: &Value, parts: &[String]) -> bool {
+    let (mut value, mut rest) = (value, 0);
+    for part in parts {
+        let next = at(value, std::slice::from_ref(part));
+        match (value, next) {
+            (_, Some(next)) => {
+                rest = value.get("not_recorded").and_then(Value::as_u64).unwrap_or(0);
+                value = next;
+            }
+            (Value::Array(items), None) => {
+                let place = part.parse().unwrap_or(items.len() as u64);
+                return place < rest.saturating_add(items.len() as u64);
+            }
+            (_, None) => return false,
+        }
+    }
+    false
+}
+
 /// A part as it stands in a pointer.
 pub(super) fn escaped(part: &str) -> String {
     part.replace('~', "~0").replace('/', "~1")

@@ -1,32 +1,10 @@
 //! Which lines are shown.
 
-use clap::ValueEnum;
 use jiff::Timestamp;
 
+use super::item::{Item, ItemKind};
 use super::publication::Publication;
-use super::timeline::Item;
 use crate::operation::rfc3339;
-
-/// What a line of a timeline is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ItemKind {
-    /// A process has begun to record
-    Starts,
-    /// A cycle has succeeded
-    Successes,
-    /// One event
-    Events,
-    /// A cycle has failed
-    Failures,
-    /// The source set has changed
-    Sources,
-    /// The machine has changed its state
-    Transitions,
-    /// The run has ended
-    Stops,
-    /// Something is missing
-    Gaps,
-}
 
 /// A moment of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

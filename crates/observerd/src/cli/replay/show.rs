@@ -6,8 +6,9 @@ use serde_json::json;
 use watchkeeper::report::one_line;
 use watchkeeper_journal::{Gap, GapCause, JournalView, ReadFrom, ReadItem, Record, ViewReader};
 
+use super::item::ItemKind;
 use super::publication::Publication;
-use super::select::{Filter, ItemKind};
+use super::select::Filter;
 use super::timeline::Timeline;
 use super::{INTERVAL, ReplayArgs};
 use crate::cli::outcome::{CommandError, printed};

@@ -5,26 +5,8 @@ use watchkeeper::report::names;
 use watchkeeper_journal::Gap;
 
 use super::changes::changes;
+use super::item::{Item, ItemKind};
 use super::publication::{Lost, Publication, RunState, Success, duration, words};
-use super::select::ItemKind;
-
-/// One line, without the time and the cycle.
-pub(super) struct Item<'a> {
-    pub(super) kind: ItemKind,
-    pub(super) text: String,
-    /// What a search also reads.
-    value: Option<&'a Value>,
-}
-
-impl Item<'_> {
-    fn new(kind: ItemKind, text: String) -> Self {
-        Self { kind, text, value: None }
-    }
-
-    pub(super) fn contains(&self, text: &str) -> bool {
-        self.text.contains(text) || self.value.is_some_and(|value| value.to_string().contains(text))
-    }
-}
 
 /// What is known of a run so far: lines say what has changed.
 #[derive(Default)]

@@ -53,7 +53,7 @@ const CASES: &[(&str, &[&str])] = &[
     (
         "[observerd]\n\"a.b\\nc\" = 1\n",
         &[
-            "2:1: problem: unknown key `observerd.a.b\\nc`: known here are auth, bind, corrections, durability, errors, escalation, hosts, idempotency_window, limits, outgoing, persist_path, playbooks, record_loops, segment_bytes, segments, token_file",
+            "2:1: problem: unknown key `observerd.\"a.b\\nc\"`: known here are auth, bind, corrections, durability, errors, escalation, hosts, idempotency_window, limits, outgoing, persist_path, playbooks, record_loops, segment_bytes, segments, token_file",
         ],
     ),
     (
@@ -246,7 +246,37 @@ const CASES: &[(&str, &[&str])] = &[
     (
         "[observerd.playbooks]\nwindow = 2\noccurrences = 3\n",
         &[
-            "3:15: problem: `observerd.playbooks.occurrences` must be at most `observerd.playbooks.window`, or no playbook is ever found",
+            "3:15: problem: `observerd.playbooks.occurrences` must be less than `observerd.playbooks.window`, or no playbook is ever found",
+        ],
+    ),
+    (
+        "[observerd.playbooks]\nwindow = 3\noccurrences = 3\n",
+        &[
+            "3:15: problem: `observerd.playbooks.occurrences` must be less than `observerd.playbooks.window`, or no playbook is ever found",
+        ],
+    ),
+    (
+        "[observerd]\nerrors.window = 100_001\nescalation.threshold = 100_001\nplaybooks = { window = 1_000_000, occurrences = 200_000 }\n",
+        &[
+            "2:17: problem: `observerd.errors.window` must be a whole number from 1 to 100_000",
+            "3:24: problem: `observerd.escalation.threshold` must be a whole number from 1 to 100_000",
+            "4:24: problem: `observerd.playbooks.window` must be a whole number from 2 to 100_000",
+            "4:49: problem: `observerd.playbooks.occurrences` must be a whole number from 1 to 100_000",
+        ],
+    ),
+    // In quotation marks it is one name, and no known key.
+    (
+        "\"observerd.segments\" = 5\n\n[observerd]\nsegments = 1\n",
+        &[
+            "1:1: problem: unknown key `\"observerd.segments\"`: write `observerd.segments` without quotation marks, which make one name of it",
+            "4:12: problem: `observerd.segments` must be a whole number from 2 to 1_000_000",
+        ],
+    ),
+    (
+        "\"observerd.auth\" = \"${NOBODY}\"\nobserverd = { bind = \"0.0.0.0:1\", auth = \"loopback-open\" }\n",
+        &[
+            "1:20: problem: the variable NOBODY is not set, or is not UTF-8: set it, or write $${NOBODY}",
+            "2:42: problem: `observerd.auth` is \"loopback-open\", which needs no token, and `observerd.bind` is no loopback address: bind 127.0.0.1 or [::1], or set auth = \"token\"",
         ],
     ),
     (

@@ -2,6 +2,9 @@
 //!
 //! The window has the newest operations, also those that succeeded. Counts are exact for it. An operation that is not analysed yet
 //! changes nothing; how far the analysis is says [`Progress`](crate::loops::recent::Progress).
+//!
+//! Events are of one generation: a restart or a rebuild begins again with what is there. Recorded reports have the first ten clusters,
+//! and say how many more there were: `not_recorded`.
 
 mod report;
 mod window;
@@ -17,10 +20,11 @@ use watchkeeper_journal::Journal;
 
 use crate::config::ErrorsConfig;
 use crate::loops::changes::{Change, Emitted};
+use crate::loops::first;
 use crate::loops::recent::{MAX_WINDOW, Recent, RecentError};
 use crate::store::Store;
 
-pub use report::{ClusterEvent, ClusterPage, ErrorReport};
+pub use report::{ClusterEvent, ClusterPage, Clusters, ErrorReport, MAX_FAILING};
 
 use window::ErrorWindow;
 
@@ -85,7 +89,8 @@ impl ErrorState {
         if progress.next != self.report.progress.next || self.report.operations == 0 {
             let found = self.window.found(most);
             self.report = ErrorReport {
-                clusters: Arc::new(found.clusters),
+                not_recorded: first::left_out(found.clusters.len()),
+                clusters: Arc::new(Clusters::new(found.clusters, found.failing)),
                 operations: found.operations,
                 failures: found.failures,
                 other: found.other,
@@ -162,8 +167,8 @@ impl Observer for ErrorAnalysis {
     }
 
     fn weight(snapshot: &ErrorReport, events: &[ClusterEvent]) -> usize {
-        const CLUSTER: usize = 1_000;
-        (snapshot.clusters.len() + events.len()).saturating_mul(CLUSTER)
+        const EVENT: usize = 1_000;
+        snapshot.clusters.weight().saturating_add(events.len().saturating_mul(EVENT))
     }
 }
 

@@ -70,6 +70,13 @@ proptest! {
             prop_assert_eq!(found.operations, all.len().min(size) as u64);
             let listed: u64 = found.clusters.iter().map(|cluster| cluster.count).sum();
             prop_assert_eq!(found.failures, listed + other);
+            for endpoint in ["/a", "/b", "/c"] {
+                let own = || all[all.len().saturating_sub(size)..].iter().filter(|past| past.endpoint == endpoint);
+                let (count, failed) = (own().count(), own().filter(|past| !past.success).count());
+                let number = |count: usize| f64::from(u32::try_from(count).unwrap());
+                let share = (count > 0 && failed * 2 >= count).then(|| number(failed) / number(count));
+                prop_assert_eq!(found.failing.get(endpoint).copied(), share);
+            }
         }
     }
 }
@@ -250,6 +257,48 @@ async fn the_events_add_up_to_the_list() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rebuild_begins_again_with_what_is_there() {
+    let journal = Journal::in_memory(JournalConfig::default()).unwrap();
+    let analysis = ErrorAnalysis::new(&config(2, 5));
+    let sources = [ObservedSource::new("journal", journal.clone())];
+    fail(&journal, "/gone", "full").await;
+    fail(&journal, "/put", "full").await;
+    for endpoints in [&["/put", "/gone"][..], &["/get", "/put"]] {
+        let mut state = analysis.init(&sources).await.unwrap();
+        let events = analysis.poll(&sources, &mut state).await.unwrap();
+        let appeared: Vec<&str> = events
+            .iter()
+            .map(|event| match event {
+                ClusterEvent::Appeared { endpoint, .. } => &**endpoint,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(appeared, endpoints);
+        // `/gone` leaves the window between the generations.
+        fail(&journal, "/get", "full").await;
+    }
+}
+
+#[test]
+fn the_endpoints_that_fail_are_bounded() {
+    let mut window = ErrorWindow::new(MAX_WINDOW);
+    for at in 0..MAX_FAILING + 5 {
+        window.push(0, operation(&format!("/{at}"), Some("full")));
+    }
+    for _ in 0..3 {
+        window.push(0, operation("/often", Some("full")));
+        window.push(0, operation("/half", None));
+        window.push(0, operation("/half", Some("full")));
+        window.push(0, operation("/rare", None));
+    }
+    window.push(0, operation("/rare", Some("full")));
+    let failing = window.found(1).failing;
+    assert_eq!(failing.len(), MAX_FAILING);
+    let share = |endpoint: &str| failing.get(endpoint).copied();
+    assert_eq!((share("/often"), share("/half"), share("/rare")), (Some(1.0), Some(0.5), None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_poll_that_is_cut_off_loses_nothing() {
     let journal = Journal::in_memory(JournalConfig::default()).unwrap();
     let analysis = ErrorAnalysis::new(&config(5_000, 10));
@@ -282,7 +331,8 @@ fn a_recorded_report_is_small_and_reads_again() {
     }
     let found = window.found(100);
     let report = ErrorReport {
-        clusters: Arc::new(found.clusters),
+        not_recorded: first::left_out(found.clusters.len()),
+        clusters: Arc::new(found.clusters.into()),
         operations: found.operations,
         failures: found.failures,
         other: found.other,
@@ -293,6 +343,7 @@ fn a_recorded_report_is_small_and_reads_again() {
     assert!(text.len() < 256 * 1024, "{}", text.len());
     let read: ErrorReport = serde_json::from_str(&text).unwrap();
     assert_eq!(read.clusters[..], report.clusters[..10]);
+    assert_eq!((read.not_recorded, report.clusters.len()), (90, 100));
     assert_eq!((read.other, read.progress), (100, report.progress));
     let page = report.page(3);
     assert_eq!((page.clusters.len(), page.other, page.other_clusters), (3, 197, 197));

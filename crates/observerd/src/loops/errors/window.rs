@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use watchkeeper::report::one_line;
 
+use super::report::MAX_FAILING;
 use crate::loops::cluster::Cluster;
 use crate::loops::digest::id_of;
 use crate::loops::intern::Interner;
@@ -24,7 +25,8 @@ pub(super) struct ErrorWindow {
     most: usize,
     /// The endpoint, and the message if the operation failed.
     entries: VecDeque<(Arc<str>, Option<Arc<str>>)>,
-    endpoints: HashMap<Arc<str>, u64>,
+    /// How many operations each endpoint has, and how many of them failed.
+    endpoints: HashMap<Arc<str>, (u64, u64)>,
     groups: HashMap<(Arc<str>, Arc<str>), Group>,
     failures: u64,
     texts: Interner,
@@ -47,6 +49,8 @@ struct Member {
 /// What a window has.
 pub(super) struct Found {
     pub(super) clusters: Vec<Cluster>,
+    /// The share of failures of the endpoints that fail at least half of the time.
+    pub(super) failing: HashMap<String, f64>,
     pub(super) operations: u64,
     pub(super) failures: u64,
     pub(super) other: u64,
@@ -72,7 +76,9 @@ impl ErrorWindow {
     /// Takes the next operation, and drops the oldest one if there are too many.
     pub(super) fn push(&mut self, sequence: u64, operation: Operation) {
         let endpoint = self.texts.share(&operation.endpoint);
-        *self.endpoints.entry(Arc::clone(&endpoint)).or_default() += 1;
+        let counts = self.endpoints.entry(Arc::clone(&endpoint)).or_default();
+        counts.0 += 1;
+        counts.1 += u64::from(!operation.success);
         let message = (!operation.success).then(|| self.texts.share(&normalise(&operation.error)));
         if let Some(message) = &message {
             self.failures += 1;
@@ -98,6 +104,7 @@ impl ErrorWindow {
 
     fn drop_oldest(&mut self) {
         let Some((endpoint, message)) = self.entries.pop_front() else { return };
+        let has_failed = message.is_some();
         if let Some(message) = message {
             self.failures -= 1;
             let key = (Arc::clone(&endpoint), message);
@@ -111,8 +118,9 @@ impl ErrorWindow {
             }
             self.texts.release(key.1);
         }
-        if let Some(count) = self.endpoints.get_mut(&endpoint) {
+        if let Some((count, failed)) = self.endpoints.get_mut(&endpoint) {
             *count -= 1;
+            *failed -= u64::from(has_failed);
             if *count == 0 {
                 self.endpoints.remove(&endpoint);
             }
@@ -128,6 +136,7 @@ impl ErrorWindow {
         let other = groups.split_off(groups.len().min(most));
         Found {
             clusters: groups.iter().filter_map(|(key, group)| self.cluster(key, group)).collect(),
+            failing: self.failing(),
             operations: self.entries.len() as u64,
             failures: self.failures,
             other: other.iter().map(|(_, group)| group.members.len() as u64).sum(),
@@ -135,11 +144,24 @@ impl ErrorWindow {
         }
     }
 
+    /// Texts of its own: a report outlives what leaves the window.
+    #[expect(clippy::cast_precision_loss, reason = "a window has at most 100,000 operations")]
+    fn failing(&self) -> HashMap<String, f64> {
+        let mut failing: Vec<_> =
+            self.endpoints.iter().filter(|(_, (count, failed))| failed * 2 >= *count).collect();
+        if failing.len() > MAX_FAILING {
+            failing.select_nth_unstable_by_key(MAX_FAILING, |(name, (_, failed))| (Reverse(*failed), *name));
+            failing.truncate(MAX_FAILING);
+        }
+        let share = |(count, failed): &(u64, u64)| *failed as f64 / *count as f64;
+        failing.into_iter().map(|(name, counts)| (name.to_string(), share(counts))).collect()
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "a window has at most 100,000 operations")]
     fn cluster(&self, (endpoint, message): &(Arc<str>, Arc<str>), group: &Group) -> Option<Cluster> {
         let (first, last) = (group.members.front()?, group.members.back()?);
         let count = group.members.len() as u64;
-        let of_endpoint = self.endpoints.get(endpoint).copied().unwrap_or(count);
+        let of_endpoint = self.endpoints.get(endpoint).map_or(count, |counts| counts.0);
         let sources: BTreeSet<&str> = group.members.iter().map(|member| &*member.source).collect();
         Some(Cluster {
             id: group.id.clone(),

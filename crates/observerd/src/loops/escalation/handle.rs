@@ -118,6 +118,7 @@ impl Escalation {
             threshold,
             cooldown: config.cooldown,
             attempts: config.attempts,
+            posts_per_hour: config.posts_per_hour,
             longest_pause: config.longest_pause,
             room: ROOM,
             suffix: if file.is_some() { String::new() } else { format!("-{}", wall.as_millisecond()) },
@@ -199,6 +200,7 @@ fn validate(config: &EscalationConfig) -> Result<(), EscalationError> {
     let rules = [
         (config.threshold > 0, "threshold", "must be at least 1"),
         (config.attempts > 0, "attempts", "must be at least 1"),
+        (config.posts_per_hour > 0, "posts_per_hour", "must be at least 1"),
         (config.cooldown <= YEAR, "cooldown", "must be at most 366 days"),
         (range(config.timeout), "timeout", "must be more than 0 and at most 24 h"),
         (range(config.pause), "pause", "must be more than 0 and at most 24 h"),

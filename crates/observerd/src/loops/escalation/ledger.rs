@@ -114,9 +114,27 @@ impl Ledger {
         }
     }
 
-    /// Whether a cluster with this newest operation may be posted. A sequence below the known one is of another journal.
+    /// Whether a cluster with this newest operation may be posted: after the cooldown, if it has newer errors or was given up. A sequence
+    /// below the known one is of another journal.
     pub(super) fn allows(&self, id: &str, last_sequence: u64, now: Instant) -> bool {
-        self.known.get(id).is_none_or(|known| known.until <= now && known.entry.sequence != last_sequence)
+        self.known.get(id).is_none_or(|Known { entry, until, .. }| {
+            *until <= now && (entry.ending == Ending::Failed || entry.sequence != last_sequence)
+        })
+    }
+
+    /// When this very escalation was given up, if it was: the next one needs another key, since its document is another.
+    pub(super) fn given_up(&self, id: &str, last_sequence: u64) -> Option<Timestamp> {
+        let entry = &self.known.get(id)?.entry;
+        (entry.ending == Ending::Failed && entry.sequence == last_sequence).then_some(entry.at)
+    }
+
+    /// How many escalations have ended in the hour before now.
+    pub(super) fn ended_within_an_hour(&self, wall: Timestamp) -> u32 {
+        let hour = Duration::from_hours(1);
+        let is_recent = |known: &&Known| {
+            Duration::try_from(wall.duration_since(known.entry.at)).unwrap_or_default() < hour
+        };
+        u32::try_from(self.known.values().filter(is_recent).count()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn record(&self, pending: Option<Letter>) -> Record {

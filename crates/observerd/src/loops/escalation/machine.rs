@@ -11,6 +11,7 @@ use watchkeeper::supervise::{Delays, Failure, Machine, Out, Reaction};
 use super::document::{EscalatedCluster, Letter, bounded, is_valid_id};
 use super::ledger::{Ending, Entry, Ledger, Record};
 use super::poster::{MOST_ERROR, Next, PostFailure};
+use super::quota::Quota;
 use super::status::{EscalationState, EscalationStatus, LastPosted};
 use super::waiting::Waiting;
 use crate::loops::cluster::Cluster;
@@ -28,7 +29,7 @@ pub(super) enum EscalationEvent {
     Saved,
     /// The outcome is not written, or the work has failed in another way.
     Broke(String),
-    /// The pause or the cooldown is over.
+    /// The pause is over.
     Retry,
     /// A stop was requested, or the last handle was dropped.
     Drain,
@@ -64,6 +65,7 @@ pub(super) struct Rules {
     pub(super) threshold: u64,
     pub(super) cooldown: Duration,
     pub(super) attempts: u32,
+    pub(super) posts_per_hour: u32,
     pub(super) longest_pause: Duration,
     /// How many clusters may wait.
     pub(super) room: usize,
@@ -77,7 +79,8 @@ pub(super) struct EscalationMachine {
     status: EscalationStatus,
     waiting: Waiting,
     ledger: Ledger,
-    /// Being posted, or to be posted after the pause or the cooldown.
+    quota: Quota,
+    /// Being posted, or to be posted after the pause.
     letter: Option<Arc<Letter>>,
     /// How often it was tried.
     attempts: u32,
@@ -93,11 +96,14 @@ impl EscalationMachine {
     /// A machine that goes on where `record` ended. `now` and `wall` are the same moment.
     pub(super) fn new(rules: Rules, delays: Delays, record: Record, now: Instant, wall: Timestamp) -> Self {
         let letter = record.pending.map(Arc::new);
+        let ledger = Ledger::of(record.escalated, rules.cooldown, now, wall);
+        let used = ledger.ended_within_an_hour(wall) + u32::from(letter.is_some());
         let state = if letter.is_some() { EscalationState::Posting } else { EscalationState::Idle };
         Self {
             status: EscalationStatus::new(state, text(wall)),
             waiting: Waiting::new(rules.room),
-            ledger: Ledger::of(record.escalated, rules.cooldown, now, wall),
+            ledger,
+            quota: Quota::new(rules.posts_per_hour, used, now),
             letter,
             attempts: 0,
             pauses: false,
@@ -116,7 +122,7 @@ impl EscalationMachine {
 
     pub(super) fn judge(&mut self, event: EscalationEvent, now: Instant) -> Judged {
         use EscalationEvent as On;
-        use EscalationState::{BackingOff, Draining, Idle, Posting, Recording, Refused, Stopped};
+        use EscalationState::{BackingOff, Draining, Idle, Limited, Posting, Recording, Refused, Stopped};
         match (self.status.state, event) {
             (Stopped, _) => Judged::Rejected,
             (state, On::Sighted { clusters, at }) => {
@@ -144,7 +150,7 @@ impl EscalationMachine {
                 self.status.last_error = Some(message);
                 self.recorded(now)
             }
-            (BackingOff | Refused, On::Retry) => self.next(now),
+            (BackingOff | Refused | Limited, On::Retry) => self.next(now),
             (Posting | Recording, On::Drain) => self.go(Draining, now, vec![]),
             (Draining, On::Drain) => Judged::Stayed(vec![]),
             // What failed is in the record: it is posted by the next process.
@@ -161,7 +167,7 @@ impl EscalationMachine {
                 self.go(Stopped, now, vec![Effect::Finish])
             }
             (Draining, On::Saved) if self.letter.is_none() => self.go(Stopped, now, vec![Effect::Finish]),
-            (Idle | BackingOff | Refused, On::Drain) => self.go(Stopped, now, vec![Effect::Finish]),
+            (Idle | BackingOff | Refused | Limited, On::Drain) => self.go(Stopped, now, vec![Effect::Finish]),
             _ => Judged::Rejected,
         }
     }
@@ -185,12 +191,21 @@ impl EscalationMachine {
             let attempt = self.attempt(letter, None);
             return self.go(EscalationState::Posting, now, vec![attempt]);
         }
+        if self.waiting.is_empty() {
+            return self.go(EscalationState::Idle, now, vec![]);
+        }
+        if let Err(wait) = self.quota.take(now) {
+            self.delay = wait;
+            return self.go(EscalationState::Limited, now, vec![]);
+        }
         let Some(cluster) = self.waiting.take() else {
             return self.go(EscalationState::Idle, now, vec![]);
         };
         self.status.waiting = self.waiting.len();
+        let given_up = self.ledger.given_up(&cluster.id, cluster.last_sequence);
+        let again = given_up.map(|at| format!("-{}", at.as_millisecond())).unwrap_or_default();
         let letter = Arc::new(Letter {
-            key: format!("{}-{}{}", cluster.id, cluster.last_sequence, self.rules.suffix),
+            key: format!("{}-{}{again}{}", cluster.id, cluster.last_sequence, self.rules.suffix),
             document: EscalatedCluster {
                 cluster,
                 threshold: self.rules.threshold,
@@ -253,7 +268,7 @@ impl EscalationMachine {
             }
             Next::Refused => {
                 (self.status.failing, self.attempts) = (true, 0);
-                self.delay = self.rules.cooldown.max(self.rules.longest_pause);
+                self.delay = self.rules.longest_pause;
                 self.go(EscalationState::Refused, now, vec![])
             }
         }
@@ -281,8 +296,9 @@ impl EscalationMachine {
     }
 
     #[cfg(test)]
-    pub(super) fn key(&self) -> (EscalationState, bool, u32, usize, bool) {
-        (self.status.state, self.letter.is_some(), self.attempts, self.waiting.len(), self.pauses)
+    pub(super) fn key(&self, now: Instant) -> (EscalationState, bool, u32, usize, bool, u128) {
+        let left = self.quota.left(now);
+        (self.status.state, self.letter.is_some(), self.attempts, self.waiting.len(), self.pauses, left)
     }
 }
 
@@ -322,7 +338,8 @@ impl Machine for EscalationMachine {
     }
 
     fn timeout(&self) -> Option<(Duration, EscalationEvent)> {
-        let waits = matches!(self.status.state, EscalationState::BackingOff | EscalationState::Refused);
+        use EscalationState::{BackingOff, Limited, Refused};
+        let waits = matches!(self.status.state, BackingOff | Refused | Limited);
         waits.then_some((self.delay, EscalationEvent::Retry))
     }
 

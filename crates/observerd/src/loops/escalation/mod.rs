@@ -13,18 +13,24 @@
 //! }
 //! ```
 //!
-//! The header `Idempotency-Key` is the cluster's id and the `last_sequence` that it was escalated at. A document is written to
+//! The header `Idempotency-Key` is the cluster's id and the `last_sequence` that it was escalated at; after giving up, also when that was. A
+//! cluster that was given up is posted again after the cooldown while it is over the threshold. A document is written to
 //! `escalations.json` before it is posted first, and each attempt sends the same bytes and the same key, also after a restart: it is
 //! posted at least once, and a receiver that knows the key can drop a repetition.
 //!
+//! What looks like a secret in the cluster's texts (`Bearer ..`, `token=..`, long random words) is posted and written as `<masked>`. It is a
+//! guess: a program must not report secrets.
+//!
 //! ```text
 //! Idle -> Posting            a cluster is over the threshold, and not cooling down
+//! Idle -> Limited            the same, but the posts of the hour are used
 //! Posting -> Recording       2xx; or given up: the last attempt has failed, or 3xx, or 4xx but 408 and 429
 //! Posting -> BackingOff      it failed: the next attempt follows
-//! Posting -> Refused         the webhook's address is refused: the next attempt follows after the cooldown
-//! Recording -> Idle          escalations.json is written; Posting if another cluster waits, BackingOff after giving up
-//! BackingOff -> Posting      the pause is over; Idle if nothing waits
-//! Refused -> Posting         the cooldown is over
+//! Posting -> Refused         the webhook's address is refused: the next attempt follows after the longest pause
+//! Recording -> Idle          escalations.json is written; Posting or Limited if another cluster waits, BackingOff after giving up
+//! BackingOff -> Posting      the pause is over; Limited if the posts of the hour are used; Idle if nothing waits
+//! Refused -> Posting         the longest pause is over
+//! Limited -> Posting         there is a post again
 //! any -> Draining, Stopped   a stop; a post in flight has 5 s
 //! ```
 
@@ -33,7 +39,9 @@ mod file;
 mod handle;
 mod ledger;
 mod machine;
+mod mask;
 mod poster;
+mod quota;
 mod status;
 mod waiting;
 mod worker;

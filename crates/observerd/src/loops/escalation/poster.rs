@@ -32,7 +32,7 @@ pub(super) enum Next {
     Retry { after: Duration },
     /// None.
     GiveUp,
-    /// Another one after the cooldown: somebody must mend the settings.
+    /// Another one after the longest pause: a name resolves to something else, or somebody must mend the settings.
     Refused,
 }
 

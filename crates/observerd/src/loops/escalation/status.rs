@@ -17,8 +17,10 @@ pub enum EscalationState {
     Recording,
     /// A post has failed. Ends after the pause.
     BackingOff,
-    /// The webhook's address is refused. Ends after the cooldown, with a further attempt.
+    /// The webhook's address is refused. Ends after the longest pause, with a further attempt.
     Refused,
+    /// Clusters wait, and the posts of the hour are used. Ends when there is one again.
+    Limited,
     /// A stop was requested. Ends with the post or the write in flight.
     Draining,
     /// It has stopped. Final.

@@ -92,7 +92,7 @@ fn time(text: &[char], at: usize) -> Option<usize> {
         end += 3;
     }
     if matches!(text.get(end), Some('.' | ',')) && is_digit(text, end + 1) {
-        end += 1 + digits(text, end + 1, usize::MAX);
+        end += 1 + digits(text, end + 1, 32);
     }
     end = zone(text, end);
     (!is_word(text.get(end).copied())).then_some(end)

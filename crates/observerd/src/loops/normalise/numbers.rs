@@ -1,6 +1,7 @@
 //! Numbers with their units, and addresses.
 
-use super::words::is_word;
+use super::runs::{read, run};
+use super::words::{is_hex_id, is_word};
 
 /// Where a variable part ends, and its placeholder.
 pub(super) type Part = (usize, &'static str);
@@ -9,19 +10,35 @@ pub(super) fn is_digit(text: &[char], at: usize) -> bool {
     text.get(at).is_some_and(char::is_ascii_digit)
 }
 
+/// The most characters of a number: what is longer is an id.
+const LONGEST: usize = 64;
+
+/// The longest unit, `milliseconds`, and one character more: a longer word is none.
+const LONGEST_UNIT: usize = 13;
+
 /// How many digits there are from `at`, at most `most`.
 pub(super) fn digits(text: &[char], at: usize, most: usize) -> usize {
-    text.iter().skip(at).take(most).take_while(|char| char.is_ascii_digit()).count()
+    run(text, at, most, |char| char.is_ascii_digit())
+}
+
+/// The letters from `at`, if they may be a unit.
+fn unit(text: &[char], at: usize) -> String {
+    let count = run(text, at, LONGEST_UNIT, char::is_alphabetic);
+    text[at..at + count].iter().collect()
 }
 
 /// A number with or without a unit. It begins with a digit.
 pub(super) fn number(text: &[char], at: usize) -> Option<Part> {
+    // Before units of one letter: an id may end with it.
+    if let Some(end) = hexadecimal(text, at) {
+        return Some((end, "<num>"));
+    }
     if let Some(end) = duration(text, at) {
         return Some((end, "<duration>"));
     }
     let end = plain(text, at);
-    let unit: String = text[end..].iter().take(8).take_while(|char| char.is_ascii_alphabetic()).collect();
-    let after = end + unit.len();
+    let unit = unit(text, end);
+    let after = end + unit.chars().count();
     if is_word(text.get(after).copied()) {
         return None;
     }
@@ -38,14 +55,23 @@ pub(super) fn number(text: &[char], at: usize) -> Option<Part> {
     }
 }
 
+/// A word of hexadecimal digits with a letter, which is no number with an exponent.
+fn hexadecimal(text: &[char], at: usize) -> Option<usize> {
+    let count = run(text, at, LONGEST + 1, |char| is_word(Some(char)));
+    let word = &text[at..at + count];
+    let is_signed = matches!(text.get(at + count), Some('-' | '+')) && matches!(word.last(), Some('e' | 'E'));
+    let has_letter = word.iter().any(char::is_ascii_alphabetic);
+    (count <= LONGEST && has_letter && !is_signed && is_hex_id(word)).then_some(at + count)
+}
+
 /// The end of digits with groups, fractions and an exponent.
 fn plain(text: &[char], at: usize) -> usize {
-    let mut end = at + digits(text, at, usize::MAX);
-    while matches!(text.get(end), Some(',' | '_')) && digits(text, end + 1, 4) == 3 && end - at <= 64 {
+    let mut end = at + digits(text, at, LONGEST);
+    while matches!(text.get(end), Some(',' | '_')) && digits(text, end + 1, 4) == 3 && end - at <= LONGEST {
         end += 4;
     }
-    while text.get(end) == Some(&'.') && is_digit(text, end + 1) {
-        end += 1 + digits(text, end + 1, usize::MAX);
+    while text.get(end) == Some(&'.') && is_digit(text, end + 1) && end - at <= LONGEST {
+        end += 1 + digits(text, end + 1, LONGEST);
     }
     if matches!(text.get(end), Some('e' | 'E')) {
         let sign = usize::from(matches!(text.get(end + 1), Some('-' | '+')));
@@ -57,18 +83,25 @@ fn plain(text: &[char], at: usize) -> usize {
     end
 }
 
-const DURATIONS: [&str; 15] =
-    ["ns", "us", "µs", "μs", "ms", "sec", "secs", "s", "min", "mins", "m", "hrs", "hr", "h", "d"];
+/// Units of time. After a space, those of one letter are none, but for `s`.
+#[rustfmt::skip]
+pub(super) const DURATIONS: &[&str] = &[
+    "ns", "us", "µs", "μs", "ms", "s", "m", "h", "d", "w",
+    "nanosecond", "nanoseconds", "microsecond", "microseconds", "millisecond", "milliseconds",
+    "nsec", "usec", "usecs", "msec", "msecs", "millis", "micros", "nanos",
+    "sec", "secs", "second", "seconds", "min", "mins", "minute", "minutes",
+    "hr", "hrs", "hour", "hours", "day", "days", "week", "weeks",
+];
 
 /// `5ms`, `1.5s`, `1h30m15s`.
 fn duration(text: &[char], at: usize) -> Option<usize> {
     let mut end = at;
-    while is_digit(text, end) && end - at <= 64 {
-        let mut number = end + digits(text, end, usize::MAX);
+    while is_digit(text, end) && end - at <= LONGEST {
+        let mut number = end + digits(text, end, LONGEST);
         if text.get(number) == Some(&'.') && is_digit(text, number + 1) {
-            number += 1 + digits(text, number + 1, usize::MAX);
+            number += 1 + digits(text, number + 1, LONGEST);
         }
-        let unit: String = text[number..].iter().take(5).take_while(|char| char.is_alphabetic()).collect();
+        let unit = unit(text, number);
         if !DURATIONS.contains(&unit.as_str()) {
             return None;
         }
@@ -83,23 +116,24 @@ fn is_size(unit: &str) -> bool {
         || unit
             .strip_prefix(['k', 'm', 'g', 't', 'p'])
             .is_some_and(|rest| matches!(rest, "" | "b" | "i" | "ib"))
+        || ["kilo", "mega", "giga", "tera", "kibi", "mebi", "gibi", "tebi"]
+            .iter()
+            .any(|prefix| unit.strip_prefix(prefix).is_some_and(|rest| matches!(rest, "byte" | "bytes")))
 }
 
-/// A unit after one space. Single letters are none, but for `s`.
+/// A unit after one space.
 fn spaced_unit(text: &[char], end: usize) -> Option<Part> {
     if text.get(end) != Some(&' ') {
         return None;
     }
-    let unit: String = text[end + 1..].iter().take(9).take_while(|char| char.is_alphabetic()).collect();
+    let unit = unit(text, end + 1);
     let after = end + 1 + unit.chars().count();
     if is_word(text.get(after).copied()) {
         return None;
     }
     match unit.as_str() {
-        "ns" | "us" | "µs" | "μs" | "ms" | "s" | "sec" | "secs" | "second" | "seconds" | "min" | "mins"
-        | "minute" | "minutes" | "hr" | "hrs" | "hour" | "hours" | "day" | "days" | "milliseconds" => {
-            Some((after, "<duration>"))
-        }
+        "s" => Some((after, "<duration>")),
+        unit if unit.len() > 1 && DURATIONS.contains(&unit) => Some((after, "<duration>")),
         unit if unit.len() > 1 && is_size(unit) => Some((after, "<size>")),
         _ => None,
     }
@@ -146,12 +180,8 @@ pub(super) fn bracketed_ipv6(text: &[char], at: usize) -> Option<usize> {
 
 /// An address of IPv6, or one of hardware: hexadecimal groups with colons.
 pub(super) fn groups(text: &[char], at: usize) -> Option<Part> {
-    let run = text[at..]
-        .iter()
-        .take(46)
-        .take_while(|char| char.is_ascii_hexdigit() || matches!(char, ':' | '.'))
-        .count();
-    let mut run = &text[at..at + run];
+    let count = run(text, at, 46, |char| char.is_ascii_hexdigit() || matches!(char, ':' | '.'));
+    let mut run = &text[at..at + count];
     while let [rest @ .., '.'] = run {
         run = rest;
     }
@@ -182,7 +212,7 @@ pub(super) fn groups(text: &[char], at: usize) -> Option<Part> {
         return None;
     }
     let zone = match text.get(end) {
-        Some('%') => text[end + 1..].iter().take(16).take_while(|char| is_word(Some(**char))).count(),
+        Some('%') => super::runs::run(text, end + 1, 16, |char| is_word(Some(char))),
         _ => 0,
     };
     let end = if zone > 0 { end + 1 + zone } else { end };
@@ -204,6 +234,7 @@ pub(super) fn uuid(text: &[char], at: usize) -> Option<usize> {
             return None;
         }
         count += 1;
+        read(1);
     }
     (count >= 36).then_some(at + 36)
 }

@@ -1,8 +1,10 @@
 //! One pass over a clean text.
 
+use super::codes;
 use super::dates;
 use super::numbers::{Part, bracketed_ipv6, groups, ipv4, is_digit, number, uuid};
-use super::words::{Word, is_code, is_word, kept, word};
+use super::runs::{read, run};
+use super::words::{Word, is_word, kept, word};
 
 /// The placeholders that a pass copies.
 const PLACEHOLDERS: [&str; 14] = [
@@ -24,8 +26,14 @@ const PLACEHOLDERS: [&str; 14] = [
 
 /// The text with placeholders, at most `most` characters: only whole parts are dropped, and `…` says so.
 pub(super) fn pass(text: &[char], most: usize) -> Vec<char> {
-    let mut scanner =
-        Scanner { text, at: 0, out: Vec::with_capacity(most + 64), in_url: false, unclosed: Vec::new() };
+    let mut scanner = Scanner {
+        text,
+        at: 0,
+        out: Vec::with_capacity(most + 64),
+        in_url: false,
+        unclosed: Vec::new(),
+        no_token: 0,
+    };
     let mut fits = 0;
     while scanner.at < text.len() && scanner.out.len() <= most {
         scanner.step();
@@ -55,6 +63,8 @@ struct Scanner<'a> {
     in_url: bool,
     /// Quotes that have no end: none that begins later has one.
     unclosed: Vec<char>,
+    /// Up to here no token begins: one place before was read so far, and found none.
+    no_token: usize,
 }
 
 impl Scanner<'_> {
@@ -81,8 +91,7 @@ impl Scanner<'_> {
             '?' | '#' => self.query(),
             char if char.is_ascii_alphanumeric() => self.word(),
             char if char.is_numeric() => {
-                let count =
-                    self.text[at..].iter().take_while(|char| !char.is_ascii() && char.is_numeric()).count();
+                let count = run(self.text, at, usize::MAX, |char| !char.is_ascii() && char.is_numeric());
                 self.put(at + count, "<num>");
             }
             _ => self.copy(at + 1),
@@ -118,10 +127,10 @@ impl Scanner<'_> {
 
     /// `code -32600` stays, as `code 404` does.
     fn word_before_is_no_code(&self) -> bool {
-        code(self.text, self.at + 1).is_none()
+        codes::number(self.text, self.at + 1).is_none()
     }
 
-    /// What stands in quotes. Constants (`"NOT_FOUND"`) and the names of JSON fields stay.
+    /// What stands in quotes. Constants (`"NOT_FOUND"`), codes, and the names of JSON fields stay.
     fn quote(&mut self, open: char) {
         let at = self.at;
         let close = match open {
@@ -137,11 +146,16 @@ impl Scanner<'_> {
             self.unclosed.push(open);
             return self.copy(at + 1);
         };
+        if codes::is_quoted(self.text, at + 1, end) {
+            return self.copy(end + 1);
+        }
         let content = &self.text[at + 1..end];
         let is_constant =
             content.len() >= 3 && content.iter().all(|char| char.is_ascii_uppercase() || *char == '_');
         let is_name =
             !content.is_empty() && content.iter().all(|char| char.is_ascii_alphabetic() || *char == '_');
+        // `"status": 503`: else the code has no word before it.
+        let is_before_code = is_name && codes::is_name(content);
         let is_field = is_name
             && self.text.get(end + 1) == Some(&':')
             && self.text[..at]
@@ -149,7 +163,7 @@ impl Scanner<'_> {
                 .rev()
                 .find(|char| **char != ' ')
                 .is_some_and(|char| matches!(char, '{' | ','));
-        if content.len() <= 40 && (is_constant || is_field) {
+        if content.len() <= 40 && (is_constant || is_field || is_before_code) {
             return self.copy(end + 1);
         }
         self.put(end + 1, "<str>");
@@ -169,6 +183,7 @@ impl Scanner<'_> {
                 _ => {}
             }
             place += 1;
+            read(1);
         }
         None
     }
@@ -176,11 +191,7 @@ impl Scanner<'_> {
     /// The query or the fragment of a URL, or the query of a path: `/a?b=c`.
     fn query(&mut self) {
         let at = self.at;
-        let name = self.text[at + 1..]
-            .iter()
-            .take(64)
-            .take_while(|char| is_word(Some(**char)) || **char == '_')
-            .count();
+        let name = run(self.text, at + 1, 64, |char| is_word(Some(char)) || char == '_');
         let has_name = self.text[at] == '?'
             && name > 0
             && self.text.get(at + 1 + name) == Some(&'=')
@@ -190,6 +201,7 @@ impl Scanner<'_> {
         }
         let mut end = at + 1;
         while let Some(char) = self.text.get(end) {
+            read(1);
             if let Some(after) = placeholder(self.text, end) {
                 end = after;
             } else if matches!(char, ' ' | '"' | '\'' | '`' | '<' | '>' | ')' | ']' | '}') {
@@ -219,30 +231,50 @@ impl Scanner<'_> {
             self.at = authority;
             return;
         }
+        if let Some(end) = self.token() {
+            return self.put(end, "<token>");
+        }
         if let Some((end, placeholder)) = variable(text, at) {
             return self.put(end, placeholder);
         }
         if let Some(length) = kept(text, at) {
             return self.copy(at + length);
         }
-        if is_digit(text, at) {
-            if let Some(end) = code(text, at) {
-                return self.copy(end);
-            }
-            if let Some((end, placeholder)) = number(text, at) {
-                return self.put(end, placeholder);
-            }
+        if let Some(end) = codes::code(text, at) {
+            return self.copy(end);
         }
-        let end = at + text[at..].iter().take_while(|char| is_word(Some(**char))).count();
-        match word(&text[at..end]) {
+        if is_digit(text, at)
+            && let Some((end, placeholder)) = number(text, at)
+        {
+            return self.put(end, placeholder);
+        }
+        let end = at + run(text, at, usize::MAX, |char| is_word(Some(char)));
+        match word(&text[at..end], || codes::is_before_name(text, at)) {
             Word::Same => self.copy(end),
             Word::Id => self.put(end, "<id>"),
-            Word::Hex => self.put(end, "<hex>"),
+            Word::Number => self.put(end, "<num>"),
             Word::Numbered(letters) => {
                 self.copy(at + letters);
                 self.put(end, "<num>");
             }
         }
+    }
+
+    /// The end of a JSON web token.
+    fn token(&mut self) -> Option<usize> {
+        let (text, at) = (self.text, self.at);
+        if at < self.no_token || text.get(at..at + 3)? != ['e', 'y', 'J'] {
+            return None;
+        }
+        let is_of_it = |char| is_word(Some(char)) || matches!(char, '.' | '_' | '-' | '=');
+        let run = run(text, at, usize::MAX, is_of_it);
+        let dots = text[at..at + run].iter().rev().take_while(|char| **char == '.').count();
+        let end = at + run - dots;
+        if end - at >= 20 && text[at..end].contains(&'.') {
+            return Some(end);
+        }
+        self.no_token = at + run;
+        None
     }
 }
 
@@ -255,36 +287,17 @@ fn placeholder(text: &[char], at: usize) -> Option<usize> {
     PLACEHOLDERS.iter().find(is_it).map(|name| at + name.len())
 }
 
-/// A short number after a word such as `status`.
-fn code(text: &[char], at: usize) -> Option<usize> {
-    let count = text[at..].iter().take(6).take_while(|char| char.is_ascii_digit()).count();
-    let end = at + count;
-    let is_longer =
-        is_word(text.get(end).copied()) || (text.get(end) == Some(&'.') && is_digit(text, end + 1));
-    let before = if at > 0 && text[at - 1] == '-' { at - 1 } else { at };
-    (count <= 5 && !is_longer && is_code(text, before)).then_some(end)
-}
-
 /// Where the host of a URL begins: after `scheme://`, and after user and password.
 fn url(text: &[char], at: usize) -> Option<usize> {
-    let scheme = text[at..]
-        .iter()
-        .take(16)
-        .take_while(|char| is_word(Some(**char)) || matches!(char, '+' | '-'))
-        .count();
+    let scheme = run(text, at, 16, |char| is_word(Some(char)) || matches!(char, '+' | '-'));
     let start = at + scheme + 3;
     if !text[at].is_ascii_alphabetic() || text.get(at + scheme..start)? != [':', '/', '/'] {
         return None;
     }
-    let is_end = |char: &char| matches!(char, '/' | '?' | '#' | ' ' | '"' | '\'' | '`' | ',' | ')');
-    let authority = text[start..].iter().take(512).take_while(|char| !is_end(char));
-    Some(
-        authority
-            .enumerate()
-            .filter(|(_, char)| **char == '@')
-            .last()
-            .map_or(start, |(at, _)| start + at + 1),
-    )
+    let is_end = |char| matches!(char, '/' | '?' | '#' | ' ' | '"' | '\'' | '`' | ',' | ')');
+    let count = run(text, start, 512, |char| !is_end(char));
+    let user = text[start..start + count].iter().rposition(|char| *char == '@');
+    Some(user.map_or(start, |user| start + user + 1))
 }
 
 /// What has a form of its own.
@@ -292,12 +305,9 @@ fn variable(text: &[char], at: usize) -> Option<Part> {
     if let Some(end) = email(text, at) {
         return Some((end, "<email>"));
     }
-    if let Some(end) = token(text, at) {
-        return Some((end, "<token>"));
-    }
     if text[at] == '0' && matches!(text.get(at + 1), Some('x' | 'X')) {
-        let digits = text[at + 2..].iter().take_while(|char| char.is_ascii_hexdigit()).count();
-        if digits > 0 && !is_word(text.get(at + 2 + digits).copied()) {
+        let digits = run(text, at + 2, usize::MAX, |char| char.is_ascii_hexdigit());
+        if digits > 0 && codes::code(text, at).is_none() && !is_word(text.get(at + 2 + digits).copied()) {
             return Some((at + 2 + digits, "<hex>"));
         }
     }
@@ -321,30 +331,17 @@ fn variable(text: &[char], at: usize) -> Option<Part> {
 }
 
 fn email(text: &[char], at: usize) -> Option<usize> {
-    let is_local = |char: &char| is_word(Some(*char)) || matches!(char, '.' | '_' | '%' | '+' | '-');
-    let local = text[at..].iter().take(65).take_while(|char| is_local(char)).count();
+    let is_local = |char| is_word(Some(char)) || matches!(char, '.' | '_' | '%' | '+' | '-');
+    let local = run(text, at, 65, is_local);
     if local > 64 || text.get(at + local) != Some(&'@') {
         return None;
     }
     let start = at + local + 1;
-    let is_domain = |char: &char| is_word(Some(*char)) || matches!(char, '.' | '-');
-    let mut end = start + text[start..].iter().take(254).take_while(|char| is_domain(char)).count();
+    let is_domain = |char| is_word(Some(char)) || matches!(char, '.' | '-');
+    let mut end = start + run(text, start, 254, is_domain);
     while end > start && matches!(text[end - 1], '.' | '-') {
         end -= 1;
     }
     let last = text[start..end].rsplit(|char| *char == '.').next()?;
     last.first()?.is_ascii_alphabetic().then_some(end)
-}
-
-/// A JSON web token.
-fn token(text: &[char], at: usize) -> Option<usize> {
-    if text.get(at..at + 3)? != ['e', 'y', 'J'] {
-        return None;
-    }
-    let is_of_it = |char: &char| is_word(Some(*char)) || matches!(char, '.' | '_' | '-' | '=');
-    let mut count = text[at..].iter().take_while(|char| is_of_it(char)).count();
-    while text[at + count - 1] == '.' {
-        count -= 1;
-    }
-    (count >= 20 && text[at..at + count].contains(&'.')).then_some(at + count)
 }

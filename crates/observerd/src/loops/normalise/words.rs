@@ -1,7 +1,12 @@
 //! Words with digits: names that stay, and ids.
 
+use super::runs::{read, run};
+
 /// Names that stay as they are, in small letters.
 const KEPT: &[&str] = &[
+    "aes128",
+    "aes192",
+    "aes256",
     "amd64",
     "arm64",
     "armv7",
@@ -72,6 +77,8 @@ const KEPT: &[&str] = &[
     "python3",
     "rfc3339",
     "rfc822",
+    "rsa2048",
+    "rsa4096",
     "s3",
     "sha-1",
     "sha-256",
@@ -105,11 +112,9 @@ const KEPT_DIGITS: &[&str] = &["2fa", "2xx", "3d", "3xx", "4xx", "5xx", "x64", "
 
 const LONGEST_KEPT: usize = 10;
 
-/// A word after which a short number says which error it is.
-const CODES: [&str; 7] = ["code", "errno", "http", "signal", "sqlstate", "status", "statuscode"];
-
 /// How many characters from `at` are a name that stays, at a word's begin.
 pub(super) fn kept(text: &[char], at: usize) -> Option<usize> {
+    read(LONGEST_KEPT + 1);
     let lower: String = text[at..].iter().take(LONGEST_KEPT + 1).map(char::to_ascii_lowercase).collect();
     if !lower.contains(|char: char| char.is_ascii_digit()) {
         return None;
@@ -125,11 +130,11 @@ pub(super) fn kept(text: &[char], at: usize) -> Option<usize> {
 
 /// `v2`, `v1.3`, and `TLSv1.2`; a longer version is a number.
 fn version(text: &[char], at: usize) -> Option<usize> {
-    let letters = text[at..].iter().take(8).take_while(|char| char.is_ascii_alphabetic()).count();
+    let letters = run(text, at, 8, |char| char.is_ascii_alphabetic());
     let is_version = letters > 0
         && text[at + letters - 1].eq_ignore_ascii_case(&'v')
         && (letters == 1 || text[at..at + letters - 1].iter().all(char::is_ascii_uppercase));
-    let digits = |at: usize| text[at..].iter().take(3).take_while(|char| char.is_ascii_digit()).count();
+    let digits = |at: usize| run(text, at, 3, |char| char.is_ascii_digit());
     let first = digits(at + letters);
     if !is_version || !(1..=2).contains(&first) {
         return None;
@@ -150,81 +155,49 @@ pub(super) fn is_word(char: Option<char>) -> bool {
     char.is_some_and(|char| char.is_ascii_alphanumeric())
 }
 
-/// Whether a number at `at` says which error it is: one of its words is right before it.
-pub(super) fn is_code(text: &[char], at: usize) -> bool {
-    let before = &text[..at];
-    let separators = before
-        .iter()
-        .rev()
-        .take(4)
-        .take_while(|char| matches!(char, ' ' | ':' | '=' | '/' | '(' | '[' | '#' | '-' | '.'))
-        .count();
-    if separators == 0 {
-        return false;
-    }
-    // `HTTP/1.1 500`: the version is between them.
-    let mut before = &before[..before.len() - separators];
-    for version in ["/1.0", "/1.1", "/2", "/2.0", "/3"] {
-        let start = before.len().saturating_sub(version.len());
-        if before[start..].iter().copied().eq(version.chars()) {
-            before = &before[..start];
-            break;
-        }
-    }
-    let word = last_word(before);
-    if word == "error" {
-        let rest = &before[..before.len() - word.len()];
-        let rest = rest.strip_suffix(&[' ']).unwrap_or(rest);
-        return last_word(rest) == "os";
-    }
-    CODES.contains(&word.as_str())
-}
-
-/// The letters at the end, in small letters; empty if they are too many.
-fn last_word(text: &[char]) -> String {
-    let letters = text.iter().rev().take(12).take_while(|char| char.is_ascii_alphabetic()).count();
-    text[text.len() - letters..].iter().map(char::to_ascii_lowercase).collect()
-}
-
 /// What becomes of a word of letters and digits that is not kept.
 pub(super) enum Word {
     /// It stays.
     Same,
     /// It is an id.
     Id,
-    /// It is hexadecimal.
-    Hex,
+    /// It is a number, in digits or in hexadecimal ones.
+    Number,
     /// So many letters stay, and digits follow.
     Numbered(usize),
 }
 
-/// What a word of letters and digits is. It begins with a letter, or has letters after digits.
-pub(super) fn word(word: &[char]) -> Word {
-    let digits = word.iter().filter(|char| char.is_ascii_digit()).count();
+/// What a word of letters and digits is. `is_error` says whether it may be the name of an error by what is before it.
+pub(super) fn word(word: &[char], is_error: impl FnOnce() -> bool) -> Word {
     if word.len() > 64 {
         return Word::Id;
     }
+    let digits = word.iter().filter(|char| char.is_ascii_digit()).count();
     if digits == 0 {
         let is_hex = word.len() >= 16 && word.iter().all(char::is_ascii_hexdigit);
-        return if is_hex { Word::Hex } else { Word::Same };
+        return if is_hex { Word::Number } else { Word::Same };
     }
-    if word.len() >= 7 && is_hex(word) {
-        return Word::Hex;
+    if digits == word.len() || is_hex_id(word) {
+        return Word::Number;
     }
     let letters = word.iter().take_while(|char| char.is_ascii_alphabetic()).count();
     if letters > 0 && letters + digits == word.len() {
-        let is_upper = word[..letters].iter().all(char::is_ascii_uppercase);
-        // `E0308`, `TS2345`, `ERR1045`: which error it is.
-        if is_upper && letters <= 4 && (3..=5).contains(&digits) {
-            return Word::Same;
-        }
-        return Word::Numbered(letters);
+        let name: String = word[..letters].iter().collect();
+        let may_be_error = (3..=5).contains(&digits) && name.chars().all(|char| char.is_ascii_uppercase());
+        let is_error = match letters {
+            1 | 2 => may_be_error && !matches!(&*name, "ID" | "NO" | "NR"),
+            3 | 4 => may_be_error && (name.starts_with("ERR") || is_error()),
+            _ => false,
+        };
+        return if is_error { Word::Same } else { Word::Numbered(letters) };
     }
     if word.len() <= 3 { Word::Same } else { Word::Id }
 }
 
-/// Digits and letters of one case.
-fn is_hex(word: &[char]) -> bool {
-    word.iter().all(|char| matches!(char, '0'..='9' | 'a'..='f'))
-        || word.iter().all(|char| matches!(char, '0'..='9' | 'A'..='F'))
+/// At least 7 hexadecimal digits, one of them a digit, with letters of one case.
+pub(super) fn is_hex_id(word: &[char]) -> bool {
+    word.len() >= 7
+        && word.iter().any(char::is_ascii_digit)
+        && (word.iter().all(|char| matches!(char, '0'..='9' | 'a'..='f'))
+            || word.iter().all(|char| matches!(char, '0'..='9' | 'A'..='F')))
 }

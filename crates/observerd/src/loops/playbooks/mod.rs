@@ -13,6 +13,9 @@
 //!   begins with the pair, and one success of the pair may be over if it is the newest of its thread; or it ends with the pair, and
 //!   one may be over that begins with the oldest operation of its thread.
 //!
+//! Events are of one generation: a restart or a rebuild begins again with what is there. Recorded reports have the first ten
+//! playbooks, and say how many more there were: `not_recorded`.
+//!
 //! Threads and sequences are bounded by the window, of which both are computed again in each cycle that has read something.
 
 mod consolidate;
@@ -32,6 +35,7 @@ use watchkeeper_journal::Journal;
 
 use crate::config::PlaybooksConfig;
 use crate::loops::changes::{Change, Emitted};
+use crate::loops::first;
 use crate::loops::intern::Interner;
 use crate::loops::recent::{MAX_WINDOW, Recent, RecentError};
 use crate::operation::Operation;
@@ -101,6 +105,7 @@ impl Consolidation {
             let other = found.playbooks.len().saturating_sub(self.playbooks) as u64;
             found.playbooks.truncate(self.playbooks);
             state.report = PlaybookReport {
+                not_recorded: first::left_out(found.playbooks.len()),
                 playbooks: Arc::new(found.playbooks),
                 operations: state.window.steps.len() as u64,
                 threads: found.threads,

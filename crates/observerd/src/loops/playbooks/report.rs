@@ -10,12 +10,16 @@ use crate::loops::{first, recent::Progress};
 
 /// The playbooks of the window.
 ///
-/// As JSON it has the first ten playbooks alone: run journals have it in each cycle.
+/// As JSON it has the first ten playbooks alone, because run journals have it in each cycle, and says in `not_recorded` how many more
+/// there were.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlaybookReport {
     /// Those with the most successes first; of equal ones, the longer one, then the one with the newest success.
     #[serde(with = "first")]
     pub playbooks: Arc<Vec<Playbook>>,
+    /// How many of them are not in the JSON: those after the first ten.
+    #[serde(default)]
+    pub not_recorded: u64,
     /// How many operations the window has.
     pub operations: u64,
     /// How many threads of work they are of.
@@ -70,8 +74,9 @@ pub struct PlaybookPage {
     pub is_behind: bool,
 }
 
-/// A change of the list of playbooks. The events so far, applied in order, are the ids of the list; after more than 100 appearances in
-/// one cycle the rest follows in the next ones.
+/// A change of the list of playbooks. The events of one generation, applied in order, are the ids of the list; after more than 100
+/// appearances in one cycle the rest follows in the next ones. A restart and a rebuild begin a generation with an empty list: what is
+/// there appears again, and what has gone meanwhile does not vanish.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum PlaybookEvent {

@@ -275,6 +275,42 @@ async fn what_is_recorded_is_found_and_after_a_restart_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rebuild_begins_again_with_what_is_there() {
+    let journal = Journal::in_memory(JournalConfig::default()).unwrap();
+    let consolidation = Consolidation::new(&PlaybooksConfig { window: 4, playbooks: 9, ..config() });
+    let sources = [ObservedSource::new("journal", journal.clone())];
+    for pair in ["ab", "cd"] {
+        for _ in 0..2 {
+            append(&journal, &pair[..1]).await;
+            append(&journal, &pair[1..]).await;
+        }
+        // What a generation before had is not said to be gone.
+        for _ in 0..2 {
+            let mut state = consolidation.init(&sources).await.unwrap();
+            let events = consolidation.poll(&sources, &mut state).await.unwrap();
+            let [PlaybookEvent::Appeared { steps, .. }] = &events[..] else { panic!("{events:?}") };
+            assert_eq!(steps.concat(), pair);
+        }
+    }
+}
+
+#[test]
+fn a_recorded_report_says_what_it_leaves_out() {
+    let mut operations = Vec::new();
+    for last in ["b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n"] {
+        operations.extend([("t", "a", true, 0), ("t", last, true, 0), ("t", "x", false, 0)]);
+    }
+    let playbooks = found(100, &operations, 1).playbooks;
+    let report = PlaybookReport {
+        not_recorded: first::left_out(playbooks.len()),
+        playbooks: Arc::new(playbooks),
+        ..PlaybookReport::default()
+    };
+    let read: PlaybookReport = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+    assert_eq!((report.playbooks.len(), read.playbooks.len(), read.not_recorded), (13, 10, 3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_events_add_up_to_the_list() {
     let journal = Journal::in_memory(JournalConfig::default()).unwrap();
     let consolidation = Consolidation::new(&PlaybooksConfig { playbooks: 4, ..config() });

@@ -1,8 +1,9 @@
 //! The file that says up to which record the journal need not be searched.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use watchkeeper_journal::Cursor;
@@ -45,8 +46,12 @@ impl Checkpoint {
         checkpoint
     }
 
-    /// Writes it, all or not at all.
-    pub(super) fn save(&self, directory: &Path) -> io::Result<()> {
+    /// Writes it, all or not at all. What it is of must survive a power cut that it survives: unless the journal is synced, its
+    /// newest segment is synced before. The older ones are.
+    pub(super) fn save(&self, directory: &Path, is_synced: bool) -> io::Result<()> {
+        if !is_synced && let Some(newest) = newest_segment(directory)? {
+            File::open(newest)?.sync_all()?;
+        }
         let written = Written {
             format: 1,
             position: self.position.map(|position| position.to_string()),
@@ -61,4 +66,19 @@ impl Checkpoint {
         fs::rename(&new, directory.join(NAME))?;
         File::open(directory)?.sync_all()
     }
+}
+
+/// The names of segments are numbers of the same length.
+fn newest_segment(directory: &Path) -> io::Result<Option<PathBuf>> {
+    let mut newest = None;
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let is_number = |stem: &OsStr| stem.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+        if path.extension().is_some_and(|extension| extension == "jsonl")
+            && path.file_stem().is_some_and(is_number)
+        {
+            newest = newest.max(Some(path));
+        }
+    }
+    Ok(newest)
 }

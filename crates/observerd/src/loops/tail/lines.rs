@@ -35,7 +35,7 @@ pub(super) struct Range {
     pub(super) scanned: u64,
     /// Nothing is read from here on.
     pub(super) to: u64,
-    /// The part of a line before `to` is a line: nobody writes to the file any more.
+    /// The part of a line before `to` is a line if it is complete: nobody writes to the file any more.
     pub(super) is_last: bool,
 }
 
@@ -46,6 +46,8 @@ pub(super) struct Taken {
     pub(super) lines: u64,
     pub(super) skipped: u64,
     pub(super) last_skipped: Option<SkippedLine>,
+    /// What is after the mark at the end of the file, and is no complete line.
+    pub(super) half: Option<SkippedLine>,
     /// After the last complete line.
     pub(super) mark: Mark,
     pub(super) scanned: u64,
@@ -100,14 +102,23 @@ pub(super) fn take(file: &File, inode: u64, range: Range, now: Timestamp) -> io:
     }
     let is_end = at >= to && !taking.is_full();
     if is_end && is_last {
-        if is_too_long {
-            taking.pass(file, to)?;
-        } else if !rest.is_empty() {
-            taking.line(&rest);
-        }
+        taking.taken.half = if is_too_long {
+            Some(SkippedLine { offset: taking.taken.mark.offset, reason: too_long() })
+        } else {
+            taking.last(&rest)
+        };
     }
     taking.taken.is_end = is_end;
     Ok(taking.taken)
+}
+
+impl Taken {
+    /// Counts a half line that nobody goes on with.
+    pub(super) fn give_up(&mut self, half: SkippedLine) {
+        self.lines += 1;
+        self.skipped += 1;
+        self.last_skipped = Some(half);
+    }
 }
 
 struct Taking {
@@ -155,6 +166,18 @@ impl Taking {
             }
             Err(reason) => self.skip(start, reason),
         }
+    }
+
+    /// Takes what has no line feed, if it is a complete line. If not, its writer may go on with it: it stays.
+    fn last(&mut self, rest: &[u8]) -> Option<SkippedLine> {
+        let Taken { lines, skipped, ref mark, ref last_skipped, .. } = self.taken;
+        let (mark, last_skipped) = (mark.clone(), last_skipped.clone());
+        self.line(rest);
+        if self.taken.skipped == skipped {
+            return None;
+        }
+        (self.taken.lines, self.taken.skipped, self.taken.mark) = (lines, skipped, mark);
+        std::mem::replace(&mut self.taken.last_skipped, last_skipped)
     }
 
     fn operation(&self, line: &[u8]) -> Result<(Operation, Entry), String> {

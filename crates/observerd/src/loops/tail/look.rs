@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use super::lines::{Range, Taken, take};
 use super::mark::{Mark, Position};
 use super::place::{self, NotOpen, Open};
-use super::report::{FileState, TailEvent};
+use super::report::{FileState, SkippedLine, TailEvent};
 
-/// After how many looks a file is left though it still grows.
+/// After how many looks to its end a file is left though it still grows.
 const MOST_LOOKS: u32 = 20;
 
 /// What is read, and how far.
@@ -23,6 +23,8 @@ pub(super) struct Reading {
     scanned: u64,
     /// Set while the path does not lead to the open file.
     left: Option<Left>,
+    /// A half line at the end of a file that was left. It counts when another file is opened.
+    half: Option<Half>,
     /// Where to go on if the file of this position is there.
     resume: Option<Position>,
     /// The file may have another name by now.
@@ -36,8 +38,24 @@ pub(super) struct Reading {
 struct Left {
     /// The size at the last look, if everything was read.
     size: Option<u64>,
-    /// For how many looks.
+    /// How many looks have reached the end.
     looks: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Half {
+    device: u64,
+    inode: u64,
+    line: SkippedLine,
+}
+
+/// What the path leads to.
+enum There {
+    Same,
+    /// Another file, or what is no file.
+    Other(Option<NotOpen>),
+    /// It cannot be found out: it may be the same.
+    Unknown(String),
 }
 
 /// What a look has found.
@@ -88,9 +106,13 @@ impl Reading {
             return Ok(look);
         };
         // Before anything is read: what was written before a renaming is read after it was seen.
-        let there = place::status(path);
-        let is_there = there.as_ref().is_ok_and(|metadata| open.is(metadata));
-        look.read(&open, is_there, there.err(), now)?;
+        let there = match place::status(path) {
+            Ok(metadata) if open.is(&metadata) => There::Same,
+            Ok(_) => There::Other(None),
+            Err(NotOpen { state: FileState::Unreadable, problem }) => There::Unknown(problem),
+            Err(not_open) => There::Other(Some(not_open)),
+        };
+        look.read(&open, there, now)?;
         Ok(look)
     }
 
@@ -125,6 +147,11 @@ impl Look {
         };
         reading.begin();
         reading.resume = None;
+        if let Some(half) = reading.half.take()
+            && (half.device, half.inode) != (open.device, open.inode)
+        {
+            self.taken.give_up(half.line);
+        }
         (reading.state, reading.problem) = (FileState::Reading, String::new());
         self.events.push(TailEvent::Appeared { offset: mark.offset });
         (reading.open, reading.mark) = (Some(open), mark);
@@ -144,22 +171,25 @@ impl Look {
     }
 
     /// Reads the open file, and leaves it if the path leads elsewhere and nothing more comes.
-    fn read(
-        &mut self,
-        open: &Open,
-        is_there: bool,
-        not_open: Option<NotOpen>,
-        now: Timestamp,
-    ) -> io::Result<()> {
+    fn read(&mut self, open: &Open, there: There, now: Timestamp) -> io::Result<()> {
+        let (is_same, is_other) = (matches!(there, There::Same), matches!(there, There::Other(_)));
         let reading = &mut self.reading;
+        let problem = if let There::Unknown(problem) = &there { problem.as_str() } else { "" };
+        if !problem.is_empty() && reading.problem != problem {
+            self.events.push(TailEvent::Unusable { problem: problem.to_owned() });
+        }
+        problem.clone_into(&mut reading.problem);
         if !reading.mark.is_in(&open.file)? {
             self.events.push(TailEvent::Truncated { offset: reading.mark.offset });
             reading.begin();
         }
         let metadata = open.file.metadata()?;
         let size = metadata.len();
-        let left = reading.left.take().unwrap_or_default();
-        let is_last = !is_there && (left.size == Some(size) || left.looks >= MOST_LOOKS);
+        if is_same {
+            reading.left = None;
+        }
+        let left = reading.left.unwrap_or_default();
+        let is_last = is_other && (left.size == Some(size) || left.looks >= MOST_LOOKS);
         let scanned = if reading.scanned <= size { reading.scanned } else { 0 };
         let range = Range { from: reading.mark.clone(), scanned, to: size, is_last };
         let taken = take(&open.file, open.inode, range, now);
@@ -172,17 +202,19 @@ impl Look {
         reading.mark = std::mem::take(&mut taken.mark);
         reading.scanned = taken.scanned;
         (self.has_more, self.is_end) = (!taken.is_end, taken.is_end);
-        if !is_there {
-            let left = Left { size: taken.is_end.then_some(size), looks: left.looks + 1 };
+        let is_end = taken.is_end;
+        if is_other {
+            // Looks at a backlog follow each other at once, and give its writer no time.
+            let left = Left { size: is_end.then_some(size), looks: left.looks + u32::from(is_end) };
             reading.left = Some(left);
         }
-        if is_last && taken.is_end {
-            let is_removed = metadata.nlink() == 0;
-            self.leave(open, is_removed, not_open);
-        } else {
-            self.is_end &= is_there;
-        }
         self.taken = taken;
+        match there {
+            There::Other(not_open) if is_last && is_end => {
+                self.leave(open, metadata.nlink() == 0, not_open);
+            }
+            _ => self.is_end &= is_same,
+        }
         Ok(())
     }
 
@@ -190,6 +222,13 @@ impl Look {
     fn leave(&mut self, open: &Open, is_removed: bool, not_open: Option<NotOpen>) {
         let reading = &mut self.reading;
         let offset = reading.mark.offset;
+        if let Some(line) = self.taken.half.take() {
+            if is_removed {
+                self.taken.give_up(line);
+            } else {
+                reading.half = Some(Half { device: open.device, inode: open.inode, line });
+            }
+        }
         // A removed one does not come back: its inode may be the next file's.
         reading.resume = (!is_removed && offset > 0).then(|| reading.mark.position(open.inode));
         reading.open = None;

@@ -13,7 +13,9 @@
 //! A file is known by its inode, the sum of its first 1,024 bytes, and that of the 256 bytes before the position; while it is open
 //! also by its device. If these bytes have changed, the file was truncated, and is read from its begin. If the path leads to
 //! another file, or to none, the open one is read until it has not grown between two polls; then the other one is read from its
-//! begin. A last line without its line feed is read then, if it is complete.
+//! begin. A last line without its line feed is read then, if it is complete; if not, it is skipped when another file is opened, and
+//! read from its begin if the same file comes back. A path that cannot be examined, because its directory may not be read or its
+//! disk fails, leads nowhere else: the open file is read on.
 //!
 //! # The position
 //!

@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 use watchkeeper::report::{debug_as_text, one_line};
 use watchkeeper::{DynError, ObservedSource, Observer, async_trait};
-use watchkeeper_journal::{AppendError, Appended};
+use watchkeeper_journal::{AppendError, Appended, Cursor, Durability};
 
 use super::checkpoint::Checkpoint;
 use super::look::{Look, Reading};
@@ -30,6 +30,8 @@ const SAVED: Duration = Duration::from_mins(1);
 pub struct CorrectionsTail {
     store: Store,
     directory: Option<Arc<Path>>,
+    /// The end of the journal before this service has answered any request.
+    begin: Cursor,
     /// Starts the next cycle at once.
     wake: Arc<Notify>,
     /// What the last state knew: it is not searched for again.
@@ -69,7 +71,8 @@ struct Saved {
 
 impl CorrectionsTail {
     pub(super) fn new(store: Store, directory: Option<&Path>, wake: Arc<Notify>) -> Self {
-        Self { store, directory: directory.map(Arc::from), wake, known: Mutex::new(None) }
+        let begin = store.journal().cursor();
+        Self { store, directory: directory.map(Arc::from), begin, wake, known: Mutex::new(None) }
     }
 
     /// The newest position, and the checkpoint that is in the directory.
@@ -80,15 +83,14 @@ impl CorrectionsTail {
         let saved = match (&self.directory, known) {
             (_, Some(known)) => Some(known),
             (Some(directory), None) => {
-                let directory = Arc::clone(directory);
-                spawn_blocking(move || Checkpoint::load(&directory)).await?
+                let (directory, begin) = (Arc::clone(directory), self.begin);
+                let saved = spawn_blocking(move || Checkpoint::load(&directory)).await?;
+                // One of another journal, or of records that a power cut has taken, says nothing, though others have their numbers.
+                saved.filter(|saved| saved.cursor.at(0) == begin.at(0) && saved.cursor.seq() <= begin.seq())
             }
             (None, None) => None,
         };
         let cursor = journal.cursor();
-        // One of another journal, or of records that a power cut has taken, says nothing.
-        let saved =
-            saved.filter(|saved| saved.cursor.at(0) == cursor.at(0) && saved.cursor.seq() <= cursor.seq());
         let position = match saved {
             Some(saved) => search::newest_since(journal, saved.cursor).await?.or(saved.position),
             None => search::newest(journal).await?,
@@ -152,7 +154,8 @@ impl CorrectionsTail {
         if state.saved.is_some_and(|saved| !saved.is_due(checkpoint, oldest, at)) {
             return;
         }
-        let saving = spawn_blocking(move || checkpoint.save(&directory));
+        let is_synced = self.store.journal().durability() != Durability::Buffered;
+        let saving = spawn_blocking(move || checkpoint.save(&directory, is_synced));
         let problem = match saving.await {
             Ok(Ok(())) => String::new(),
             Ok(Err(error)) => one_line(&error.to_string(), 200),

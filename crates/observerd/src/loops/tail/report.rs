@@ -25,7 +25,7 @@ pub enum FileState {
 pub struct TailReport {
     /// What is at the path.
     pub file: FileState,
-    /// Why the file cannot be read; empty if it can.
+    /// Why the file, or what is at its path, cannot be read; empty if it can.
     pub problem: String,
     /// The byte of the file from which the next line is read.
     pub offset: u64,

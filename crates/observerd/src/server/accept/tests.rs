@@ -66,3 +66,20 @@ async fn a_connection_that_failed_before_it_was_accepted_does_not_pause_the_othe
     assert_eq!(began.elapsed(), Duration::ZERO);
     assert!(CALLS.load(Ordering::Relaxed) >= 100);
 }
+
+#[test]
+fn places_of_addresses_are_counted_while_they_are_taken() {
+    let places: Arc<Places> = Arc::default();
+    let take = |address: &str| places.take(address.parse().unwrap(), 2);
+    let first = take("2001:db8::1");
+    let second = take("2001:db8::2:1");
+    assert!(first.is_some() && second.is_some());
+    assert!(take("2001:db8::3").is_none(), "the same network of 64 bits");
+    let other = take("2001:db8:0:1::1");
+    let mapped = (take("::ffff:192.0.2.1"), take("192.0.2.1"));
+    assert!(other.is_some() && mapped.1.is_some() && take("192.0.2.1").is_none());
+    drop(second);
+    assert!(take("2001:db8::3").is_some());
+    drop((first, other, mapped));
+    assert!(places.lock().is_empty(), "what has no connection is forgotten");
+}

@@ -112,7 +112,7 @@ fn a_host_is_needed_once_and_agrees_with_the_request_line() {
     assert_eq!(status(&hosts, Request::get("/")), 400);
     let twice = Request::get("/").header("host", "localhost").header("host", "localhost");
     assert_eq!(status(&hosts, twice), 400);
-    let bytes = http::HeaderValue::from_bytes(b"localhost\xff").unwrap();
+    let bytes = HeaderValue::from_bytes(b"localhost\xff").unwrap();
     assert_eq!(status(&hosts, Request::get("/").header("host", bytes)), 400);
     let cases = [
         ("http://localhost:3219/", "localhost:3219", 200),
@@ -134,45 +134,70 @@ fn a_host_is_needed_once_and_agrees_with_the_request_line() {
 }
 
 #[test]
-fn origins_of_writes() {
+fn origins_of_pages() {
     let hosts = hosts("127.0.0.1:3219");
     let cases = [
         ("http://localhost:3219", 200),
-        ("http://localhost", 200),
-        ("https://127.0.0.1", 200),
+        ("http://LOCALHOST:3219", 200),
+        ("http://127.0.0.1:3219", 200),
         ("http://[::1]:3219", 200),
+        // Another port is another program, perhaps of another person.
+        ("http://localhost:9999", 403),
+        ("http://localhost", 403),
+        ("https://127.0.0.1", 403),
+        ("http://[::1]:3220", 403),
+        // Configured ones: the port of the scheme, the one that is listed, and the bound one.
         ("https://witness.example.org", 200),
+        ("http://witness.example.org", 200),
+        ("http://witness.example.org:3219", 200),
+        ("https://witness.example.org:8443", 403),
         ("https://other.example.org:8443", 200),
         ("https://other.example.org", 403),
         ("null", 403),
         ("", 403),
         ("http://evil.com", 403),
+        ("http://evil.com:3219", 403),
         ("http://localhost.evil.com", 403),
-        ("http://user@localhost", 403),
-        ("http://localhost/", 403),
+        ("http://user@localhost:3219", 403),
+        ("http://localhost:3219/", 403),
         ("file://localhost", 403),
         ("localhost", 403),
-        ("http://localhost http://evil.com", 403),
+        ("http://localhost:3219 http://evil.com", 403),
     ];
+    let asked = |method: &Method| Request::builder().method(method).header("host", "localhost");
     for (origin, expected) in cases {
-        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-            let request =
-                Request::builder().method(&method).header("host", "localhost").header("origin", origin);
+        for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            let request = asked(&method).header("origin", origin);
             assert_eq!(status(&hosts, request), expected, "{method} {origin:?}");
         }
-        for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
-            let request =
-                Request::builder().method(&method).header("host", "localhost").header("origin", origin);
-            assert_eq!(status(&hosts, request), 200, "{method} {origin:?}");
+        assert_eq!(status(&hosts, asked(&Method::OPTIONS).header("origin", origin)), 200, "{origin:?}");
+    }
+    let port_80 = Hosts::new("127.0.0.1:80".parse().unwrap(), &[]).unwrap();
+    assert_eq!(status(&port_80, asked(&Method::POST).header("origin", "http://localhost")), 200);
+    let twice = asked(&Method::POST)
+        .header("origin", "http://localhost:3219")
+        .header("origin", "http://localhost:3219");
+    assert_eq!(status(&hosts, twice), 403);
+}
+
+#[test]
+fn requests_of_pages_without_an_origin() {
+    let hosts = hosts("127.0.0.1:3219");
+    let asked = |method: &Method| Request::builder().method(method).header("host", "localhost");
+    for method in [Method::GET, Method::POST] {
+        assert_eq!(status(&hosts, asked(&method)), 200, "a client that is no browser");
+        for (site, expected) in [("none", 200), ("same-origin", 200), ("same-site", 403), ("cross-site", 403)]
+        {
+            let request = asked(&method).header("sec-fetch-site", site);
+            assert_eq!(status(&hosts, request), expected, "{method} {site}");
         }
     }
-    let without = Request::post("/").header("host", "localhost");
-    assert_eq!(status(&hosts, without), 200);
-    let twice = Request::post("/")
-        .header("host", "localhost")
-        .header("origin", "http://localhost")
-        .header("origin", "http://localhost");
-    assert_eq!(status(&hosts, twice), 403);
+    let listed = asked(&Method::GET)
+        .header("sec-fetch-site", "cross-site")
+        .header("origin", "https://witness.example.org");
+    assert_eq!(status(&hosts, listed), 200, "a page that is listed");
+    let preflight = asked(&Method::OPTIONS).header("sec-fetch-site", "cross-site");
+    assert_eq!(status(&hosts, preflight), 200);
 }
 
 #[test]

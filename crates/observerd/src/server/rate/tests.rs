@@ -74,6 +74,28 @@ async fn addresses_are_bounded_and_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_network_of_48_bits_has_four_times_the_quota() {
+    let rate = RateLimit::new(&limits(1, 10));
+    for (network, expected) in [(1, 10), (2, 10), (3, 10), (4, 10), (5, 0), (6, 0)] {
+        assert_eq!(passed(&rate, &format!("2001:db8:7:{network}::1")), expected, "{network}");
+    }
+    assert_eq!(passed(&rate, "2001:db8:8:1::1"), 10, "another network");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_table_forgets_those_that_have_their_quota_after_a_second() {
+    let rate = RateLimit::with_keys(&limits(10, 10), 4);
+    for last in 1..=4 {
+        rate.check(Some(peer(&format!("192.0.2.{last}")))).unwrap();
+    }
+    assert_eq!(passed(&rate, "198.51.100.1"), 10, "the shared quota");
+    assert_eq!(passed(&rate, "198.51.100.2"), 0, "the shared quota");
+    advance(TIDY_FULL).await;
+    assert_eq!(passed(&rate, "198.51.100.2"), 10, "a quota of its own");
+    assert_eq!(passed(&rate, "198.51.100.3"), 10, "a quota of its own");
+}
+
+#[tokio::test(start_paused = true)]
 async fn zeros_count_as_one() {
     let rate = RateLimit::new(&limits(0, 0));
     assert_eq!(passed(&rate, "192.0.2.1"), 1);

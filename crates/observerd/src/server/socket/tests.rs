@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use super::*;
@@ -96,4 +98,23 @@ async fn an_answer_is_not_replaced_before_all_of_it_is_sent() {
     assert!(
         answer.starts_with("one twoHTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_system_takes_at_the_deadline_is_progress() {
+    static LEFT: AtomicUsize = AtomicUsize::new(3);
+
+    let (socket, _client) = duplex(64);
+    let activity = Arc::new(Activity::default());
+    let _open = activity.begin(false);
+    let mut socket = Socket::new(socket, activity, LIMIT).probed_by(|_, bytes| {
+        let left = LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if left.is_ok() { Ok(bytes.len().min(1)) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    });
+
+    let began = Instant::now();
+    let error = socket.write_all(&[0; 1_000]).await.unwrap_err();
+
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert_eq!(began.elapsed(), LIMIT * 4, "three bytes have left");
 }

@@ -1,5 +1,3 @@
-use std::os::unix::fs::PermissionsExt;
-
 use tempfile::tempdir;
 
 use super::*;
@@ -10,7 +8,7 @@ fn written(directory: &Path, text: &[u8], mode: u32) -> PathBuf {
     let path = directory.join(TOKEN_FILE);
     let _ = fs::remove_file(&path);
     fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
     path
 }
 
@@ -128,4 +126,43 @@ fn a_link_to_nothing_is_not_replaced() {
     let directory = tempdir().unwrap();
     std::os::unix::fs::symlink("nowhere", directory.path().join(TOKEN_FILE)).unwrap();
     assert!(matches!(Token::in_directory(directory.path()), Err(TokenError::Read { .. })));
+}
+
+#[test]
+fn a_link_to_a_token_is_not_followed_in_the_directory() {
+    let directory = tempdir().unwrap();
+    let elsewhere = tempdir().unwrap();
+    let path = written(elsewhere.path(), TEXT.as_bytes(), 0o600);
+    std::os::unix::fs::symlink(path, directory.path().join(TOKEN_FILE)).unwrap();
+    assert!(matches!(Token::in_directory(directory.path()), Err(TokenError::Read { .. })));
+    // A person may name a link, such as a container's secret.
+    assert!(Token::from_file(&directory.path().join(TOKEN_FILE)).is_ok());
+}
+
+#[test]
+fn a_directory_that_others_may_write_is_refused_and_one_with_a_new_token_is_tightened() {
+    let directory = tempdir().unwrap();
+    let mode = |mode| fs::set_permissions(directory.path(), Permissions::from_mode(mode)).unwrap();
+    written(directory.path(), TEXT.as_bytes(), 0o600);
+    for (bits, is_refused) in [(0o700, false), (0o755, false), (0o775, true), (0o757, true), (0o1777, true)] {
+        mode(bits);
+        let error = Token::in_directory(directory.path()).err();
+        assert_eq!(matches!(error, Some(TokenError::Directory { .. })), is_refused, "{bits:o}: {error:?}");
+        assert_eq!(error.is_some(), is_refused);
+    }
+    fs::remove_file(directory.path().join(TOKEN_FILE)).unwrap();
+    mode(0o2775);
+    assert!(Token::in_directory(directory.path()).unwrap().1);
+    assert_eq!(fs::metadata(directory.path()).unwrap().mode() & 0o7777, 0o2755);
+}
+
+#[test]
+fn a_token_of_another_user_is_refused() {
+    let directory = tempdir().unwrap();
+    let path = written(directory.path(), TEXT.as_bytes(), 0o600);
+    // Only root can give a file away; with another user this checks what is its own.
+    let is_given = std::os::unix::fs::chown(&path, Some(12_345), None).is_ok();
+    let found = Token::in_directory(directory.path());
+    assert_eq!(matches!(found, Err(TokenError::Owner { user: 12_345, .. })), is_given);
+    assert_eq!(found.is_ok(), !is_given);
 }

@@ -73,6 +73,7 @@ impl Answer {
     pub(crate) fn problem(&self) -> String {
         assert!(self.head.contains("content-type: application/problem+json\r\n"), "{self:?}");
         assert!(self.head.contains("x-content-type-options: nosniff\r\n"), "{self:?}");
+        assert!(self.head.contains("cross-origin-resource-policy: same-origin\r\n"), "{self:?}");
         let problem: Value = serde_json::from_str(&self.body).unwrap();
         assert_eq!(problem["status"], self.status);
         problem["type"].as_str().unwrap().strip_prefix("urn:observerd:problem:").unwrap().to_owned()

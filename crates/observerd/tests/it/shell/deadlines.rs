@@ -58,6 +58,43 @@ async fn a_second_head_in_part_ends_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_second_head_in_part_in_the_packet_of_the_first_ends_at_the_deadline() {
+    let app = App::start(&LimitsConfig { head: SHORT, ..patient() }).await;
+    let mut client = Client::connect(app.address).await;
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTT").await;
+    assert_eq!(client.answer().await.body, "here");
+    assert_eq!(client.answer().await.problem(), "slow-head");
+    assert_eq!(client.rest().await, "");
+    // An empty line after a request is no head.
+    let mut client = Client::connect(app.address).await;
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n\r\n").await;
+    assert_eq!(client.answer().await.body, "here");
+    assert_eq!(client.rest().await, "");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_and_steadily_is_not_disconnected() {
+    let limit = SHORT * 3;
+    let mut app = App::start(&LimitsConfig { write: limit, ..patient() }).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut client = Client { stream: soon(socket.connect(app.address)).await.unwrap() };
+    client.send("GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    soon(app.begun.recv()).await.unwrap();
+    // Far less in each limit than what wakes a writer.
+    let mut read = vec![0; 2_048];
+    for _ in 0..50 {
+        soon(client.stream.read_exact(&mut read)).await.unwrap();
+        sleep(limit / 10).await;
+    }
+    assert!(app.ended.try_recv().is_err(), "it was disconnected");
+    // When it stops reading, it is.
+    soon(app.ended.recv()).await.unwrap();
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn a_request_that_is_answered_late_is_not_idle() {
     let mut app = App::start(&LimitsConfig { head: SHORT, write: SHORT, ..patient() }).await;
     let mut client = Client::connect(app.address).await;

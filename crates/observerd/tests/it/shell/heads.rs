@@ -23,7 +23,9 @@ async fn what_is_not_http_is_answered_with_a_problem() {
     let app = App::start(&patient()).await;
     let many = "X: 1\r\n".repeat(101);
     let large = "x".repeat(20_000);
-    let cases: [(Vec<u8>, u16, &str); 11] = [
+    let cases: [(Vec<u8>, u16, &str); 13] = [
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), 400, "malformed-request"),
+        (b"GET / HTTP/2.0\r\n\r\n".to_vec(), 400, "malformed-request"),
         (
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS client\r\n\r\n".to_vec(),
             400,
@@ -98,6 +100,8 @@ async fn a_request_without_a_host_or_for_another_one() {
             403,
             "foreign-origin",
         ),
+        ("GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:1\r\n\r\n", 403, "foreign-origin"),
+        ("GET / HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\n\r\n", 403, "foreign-origin"),
     ] {
         let mut client = Client::connect(app.address).await;
         client.send(head).await;
@@ -136,6 +140,61 @@ async fn a_connection_over_the_limit_is_refused() {
     assert_eq!(first.get("/").await.status, 200);
     drop(first);
     assert!(app.stop().await.refused >= 2);
+}
+
+#[tokio::test]
+async fn a_body_in_another_transfer_coding_is_refused_and_the_connection_ends() {
+    let app = App::start(&patient()).await;
+    for coding in ["gzip, chunked", "chunked, chunked", "identity, chunked"] {
+        let mut client = Client::connect(app.address).await;
+        let body = "1\r\nx\r\n0\r\n\r\n";
+        client
+            .send(format!(
+                "POST /body HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: {coding}\r\n\r\n{body}"
+            ))
+            .await;
+        let answer = client.answer().await;
+        assert_eq!(
+            (answer.status, answer.problem().as_str()),
+            (501, "unsupported-transfer-encoding"),
+            "{coding}"
+        );
+        assert!(answer.closes());
+        assert_eq!(client.rest().await, "");
+    }
+    let mut client = Client::connect(app.address).await;
+    client
+        .send(
+            "POST /body HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: Chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+        )
+        .await;
+    assert_eq!(client.answer().await.body, "1");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn one_address_does_not_take_each_place() {
+    let app = App::start(&LimitsConfig { connections: 4, connections_per_address: 2, ..patient() }).await;
+    let from = |address: &'static str| async move {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(address.parse().unwrap()).unwrap();
+        Client { stream: soon(socket.connect(app.address)).await.unwrap() }
+    };
+    let mut idle = Vec::new();
+    for _ in 0..2 {
+        let mut client = from("127.0.0.2:0").await;
+        assert_eq!(client.get("/").await.status, 200);
+        idle.push(client);
+    }
+    let mut third = from("127.0.0.2:0").await;
+    assert_eq!(third.get("/").await.problem(), "too-many-connections");
+    let mut other = from("127.0.0.3:0").await;
+    assert_eq!(other.get("/").await.status, 200);
+    // An address has its place again.
+    drop(idle.pop());
+    soon(async { while from("127.0.0.2:0").await.get("/").await.status != 200 {} }).await;
+    drop((idle, other));
+    assert!(app.stop().await.refused >= 1);
 }
 
 #[tokio::test]

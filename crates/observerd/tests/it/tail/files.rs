@@ -284,6 +284,91 @@ async fn a_file_that_may_not_be_read_fails_until_it_may() {
     assert_eq!(rig.recorded().await, [1]);
 }
 
+#[tokio::test]
+async fn a_half_line_of_a_file_that_was_moved_away_and_comes_back_is_whole() {
+    for begin in [String::new(), lines([1])] {
+        let rig = Rig::new().await;
+        rig.write(begin.clone() + "{\"n\"");
+        rig.caught_up().await;
+        let rotated = rig.rotate();
+        rig.until(|report| report.file == FileState::Missing).await;
+        fs::rename(&rotated, &rig.path).unwrap();
+        rig.write(String::from(":2}\n") + &lines([3]));
+        let report = rig.caught_up().await;
+        let first = if begin.is_empty() { 2 } else { 1 };
+        assert_eq!((report.skipped, rig.recorded().await), (0, (first..=3).collect()), "{begin}");
+    }
+}
+
+#[tokio::test]
+async fn a_half_line_counts_when_nobody_can_go_on_with_it() {
+    for begin in [String::new(), lines([1])] {
+        let rig = Rig::new().await;
+        rig.write(begin.clone() + "{\"n\"");
+        rig.caught_up().await;
+        let rotated = rig.rotate();
+        let report = rig.until(|report| report.file == FileState::Missing).await;
+        assert_eq!(report.skipped, 0);
+        rig.write(lines([2]));
+        let report = rig.caught_up().await;
+        let offset = begin.len() as u64;
+        assert_eq!((report.skipped, report.last_skipped.unwrap().offset), (1, offset));
+        // A removed one does not come back.
+        fs::remove_file(rotated).unwrap();
+        rig.write("{");
+        rig.caught_up().await;
+        fs::remove_file(&rig.path).unwrap();
+        let report = rig.until(|report| report.file == FileState::Missing).await;
+        assert_eq!(report.skipped, 2);
+    }
+}
+
+/// A path that leads in a circle is no answer, as a directory is that may not be searched.
+#[tokio::test]
+async fn a_path_that_cannot_be_examined_does_not_end_the_reading() {
+    let rig = Rig::new().await;
+    rig.write(lines([1]) + "{\"n\"");
+    rig.caught_up().await;
+    let elsewhere = rig.rotate();
+    symlink(&rig.path, &rig.path).unwrap();
+    for _ in 0..5 {
+        let report = rig.poll().await;
+        assert_eq!((report.file, report.rotations), (FileState::Reading, 0));
+        assert!(!report.caught_up && report.problem.contains("corrections.jsonl"), "{report:?}");
+    }
+    let unusable = |event: &&TailEvent| matches!(event, TailEvent::Unusable { .. });
+    assert_eq!(rig.events().iter().filter(unusable).count(), 1);
+    write_to(&elsewhere, String::from(":2}\n"));
+    rig.poll().await;
+    assert_eq!(rig.recorded().await, [1, 2]);
+    fs::remove_file(&rig.path).unwrap();
+    fs::rename(&elsewhere, &rig.path).unwrap();
+    rig.write(lines([3]));
+    let report = rig.caught_up().await;
+    assert_eq!((report.problem.as_str(), report.skipped, rig.recorded().await), ("", 0, vec![1, 2, 3]));
+}
+
+/// Looks at a backlog follow each other at once: they give its writer no time.
+#[tokio::test]
+async fn a_renamed_file_with_a_long_backlog_is_left_a_poll_after_its_end() {
+    let mut rig = Rig::stopped();
+    rig.write(lines([0]));
+    // One line with a hole, of over 20 looks.
+    let size = 8 + 22 * 4 * 1024 * 1024;
+    OpenOptions::new().write(true).open(&rig.path).unwrap().set_len(size).unwrap();
+    rig.write(String::from("\n") + &lines([1]));
+    rig.start().await;
+    rig.poll().await;
+    let rotated = rig.rotate();
+    let handle = rig.runtime().handle();
+    let _ = rig.runtime().control().poll_now().await;
+    let read = handle.eventually("it is read", move |report: &TailReport| report.offset == size + 9);
+    read.or_now().within(Duration::from_mins(1)).await.unwrap();
+    write_to(&rotated, lines([2]));
+    rig.until(|report| report.file == FileState::Missing).await;
+    assert_eq!(rig.recorded().await, [0, 1, 2]);
+}
+
 #[test]
 fn no_path_is_no_tail() {
     assert!(tail::observation(&CorrectionsConfig::default()).is_none());

@@ -177,3 +177,59 @@ async fn a_checkpoint_that_cannot_be_written_is_shown_and_nothing_is_lost() {
     rig.caught_up().await;
     assert_eq!(rig.recorded().await, [1, 2]);
 }
+
+/// A power cut has taken records that the checkpoint knows, and others have got their numbers before it is read.
+#[tokio::test]
+async fn a_checkpoint_ahead_of_the_journal_says_nothing_though_the_journal_has_grown() {
+    let mut rig = Rig::new().await;
+    rig.write(lines(0..3));
+    rig.caught_up().await;
+    rig.stop().await;
+    let files: Vec<(PathBuf, Vec<u8>)> = fs::read_dir(rig.data())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    rig.write(lines(3..5));
+    rig.start().await;
+    rig.caught_up().await;
+    rig.stop().await;
+    fs::remove_file(checkpoint(&rig)).unwrap();
+    rig.start().await;
+    rig.caught_up().await;
+    rig.stop().await;
+    for (path, bytes) in files.iter().filter(|(path, _)| *path != checkpoint(&rig)) {
+        fs::write(path, bytes).unwrap();
+    }
+    let journal = Journal::open_on(Arc::clone(&rig.medium), rig.config.clone()).await.unwrap();
+    assert_eq!(journal.cursor().seq(), 3);
+    let store = Store::of(journal, 100).await.unwrap();
+    let tail = rig.tail(&store);
+    // This thread waits, so that the tail does not run yet.
+    let journal = store.journal().clone();
+    let other = watchkeeper_journal::Entry::from_text("{\"endpoint\":\"/other\"}").unwrap();
+    let appending = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(journal.append_batch(vec![other; 5])).unwrap();
+    });
+    appending.join().unwrap();
+    rig.service = Some(Service { store, tail });
+    rig.caught_up().await;
+    assert_eq!(rig.recorded().await, (0..5).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn with_buffered_the_newest_segment_is_synced_before_a_checkpoint() {
+    let mut rig = Rig::stopped();
+    rig.config.durability = watchkeeper_journal::Durability::Buffered;
+    rig.start().await;
+    // No segment, and a file that is none.
+    fs::create_dir(rig.data().join("x.jsonl")).unwrap();
+    rig.write(lines(0..3));
+    let report = rig.caught_up().await;
+    assert_eq!(report.checkpoint_problem, "");
+    assert!(checkpoint(&rig).exists());
+    rig.restart().await;
+    rig.caught_up().await;
+    assert_eq!(rig.recorded().await, [0, 1, 2]);
+}

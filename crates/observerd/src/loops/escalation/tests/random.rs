@@ -20,6 +20,8 @@ use crate::loops::escalation::poster::{Next, PostFailure};
 
 const COOLDOWN: Duration = Duration::from_secs(100);
 const ROOM: usize = 3;
+const POSTS: u32 = 20;
+const HOUR: Duration = Duration::from_hours(1);
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -69,6 +71,8 @@ struct Run {
     documents: HashMap<String, EscalatedCluster>,
     /// By id: the key, and when it ended.
     ended: HashMap<String, (String, Instant)>,
+    /// When a document was posted first.
+    began: Vec<Instant>,
     /// The last outcome was not written.
     is_unwritten: bool,
 }
@@ -78,6 +82,7 @@ fn machine(record: Record, now: Instant, wall: Timestamp) -> EscalationMachine {
         threshold: 10,
         cooldown: COOLDOWN,
         attempts: 3,
+        posts_per_hour: POSTS,
         longest_pause: Duration::from_secs(40),
         room: ROOM,
         suffix: String::new(),
@@ -100,6 +105,7 @@ impl Run {
             sequences: HashMap::new(),
             documents: HashMap::new(),
             ended: HashMap::new(),
+            began: Vec::new(),
             is_unwritten: false,
         }
     }
@@ -194,12 +200,23 @@ impl Run {
     }
 
     fn posts(&mut self, key: &str, document: &EscalatedCluster) {
+        if !self.documents.contains_key(key) {
+            self.began.push(self.now);
+            let recent = self.began.iter().filter(|began| self.now - **began < HOUR).count();
+            assert!(recent < 2 * POSTS as usize, "{recent} posts in an hour");
+        }
         let same = self.documents.entry(key.to_owned()).or_insert_with(|| document.clone());
         assert_eq!(same, document, "one key, one document");
         assert!(document.cluster.count >= 10);
         if let Some((ended, at)) = self.ended.get(&document.cluster.id) {
             let is_written = self.written.escalated.iter().any(|entry| {
-                entry.id == document.cluster.id && format!("{}-{}", entry.id, entry.sequence) == *ended
+                let known = format!("{}-{}", entry.id, entry.sequence);
+                // After giving up, the time of that is a part of the next key: this entry is then of the document before.
+                let before = format!("-{}", entry.at.as_millisecond());
+                entry.id == document.cluster.id
+                    && ended
+                        .strip_prefix(&known)
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('-') && rest != before)
             });
             // What ended and was not written is posted again after a crash, by the same key.
             assert!(!is_written || ended != key, "{key} is posted twice");

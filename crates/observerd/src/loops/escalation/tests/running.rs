@@ -196,7 +196,7 @@ async fn what_is_given_up_at_once_does_not_flood_the_webhook() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_address_waits_for_the_cooldown() {
+async fn a_refused_address_waits_for_the_longest_pause_and_not_for_the_cooldown() {
     let mut running = Running::start(&[Answering::Fails(Next::Refused), Answering::Accepts], None);
     running.escalation.sighted(&[cluster("a1", 10, 7)]);
     let first = running.attempt().await;
@@ -204,11 +204,59 @@ async fn a_refused_address_waits_for_the_cooldown() {
     assert!(status.failing && status.last_error.is_some(), "{status:?}");
     running.escalation.sighted(&[cluster("a1", 11, 8), cluster("b2", 10, 9)]);
     let second = running.attempt().await;
-    assert!(second.at - first.at >= HOUR && second.key == first.key);
+    let pause = second.at - first.at;
+    let longest = config().longest_pause;
+    assert!(pause >= longest && pause < longest + SECOND && second.key == first.key, "{pause:?}");
     let third = running.attempt().await;
     assert_eq!(third.document.cluster.id, "b2", "what came meanwhile is not lost");
     let status = running.until(|status| status.state == EscalationState::Idle).await;
     assert_eq!((status.posted, status.failed, status.failing), (2, 0, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_given_up_is_posted_after_the_cooldown_without_newer_errors() {
+    let answers = [Answering::Fails(Next::GiveUp), Answering::Accepts];
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = Running::start(&answers, Some(directory.path()));
+    let mut keys = Vec::new();
+    let began = Instant::now();
+    // The same errors are in each analysis of five hours.
+    for _ in 0..300 {
+        running.escalation.sighted(&[cluster("a1", 10, 7)]);
+        // The file is written by a thread.
+        running.until(|status| status.state != EscalationState::Recording).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        while let Ok(attempt) = running.attempts.try_recv() {
+            keys.push((attempt.key, (attempt.at - began).as_secs() / 3_600));
+        }
+    }
+    assert_eq!(keys.len(), 2, "once more, and then it is posted: {keys:?}");
+    assert_eq!((keys[0].0.as_str(), keys[0].1, keys[1].1), ("a1-7", 0, 1));
+    assert!(keys[1].0.starts_with("a1-7-"), "another document has another key: {keys:?}");
+    let status = running.escalation.status();
+    assert_eq!((status.posted, status.failed), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_clusters_is_posted_at_the_rate_of_the_setting() {
+    let mut running = Running::start(&[Answering::Accepts], None);
+    let many: Vec<_> = (0..500).map(|n| cluster(&format!("c{n}"), 1_000 - n, 7)).collect();
+    let began = Instant::now();
+    running.escalation.sighted(&many);
+    let status = running.until(|status| status.state == EscalationState::Limited).await;
+    assert_eq!((status.posted, status.waiting, status.dropped, status.failing), (60, 440, 0, false));
+    assert!(began.elapsed() < SECOND);
+    let mut attempts = Vec::new();
+    for n in 0..=120 {
+        attempts.push(running.attempt().await);
+        assert_eq!(attempts[n].document.cluster.id, format!("c{n}"), "the worst one first");
+    }
+    let gaps: Vec<_> = attempts[59..].windows(2).map(|pair| (pair[1].at - pair[0].at).as_secs()).collect();
+    assert!(gaps.iter().all(|gap| (59..=60).contains(gap)), "one a minute: {gaps:?}");
+    running.until(|status| status.state == EscalationState::Limited).await;
+    // A worse one is the next.
+    running.escalation.sighted(&[cluster("worst", 9_999, 8)]);
+    assert_eq!(running.attempt().await.document.cluster.id, "worst");
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,6 +321,7 @@ async fn settings_are_checked() {
         ("timeout", EscalationConfig { timeout: Duration::ZERO, ..config() }),
         ("timeout", EscalationConfig { timeout: 25 * hour, ..config() }),
         ("pause", EscalationConfig { pause: Duration::ZERO, ..config() }),
+        ("posts_per_hour", EscalationConfig { posts_per_hour: 0, ..config() }),
         ("longest_pause", EscalationConfig { pause: hour, longest_pause: hour / 2, ..config() }),
         ("longest_pause", EscalationConfig { longest_pause: Duration::MAX, ..config() }),
     ];

@@ -9,7 +9,7 @@ use watchkeeper_fsm::spec::{Go, Row, Stay, Step, Subject, row, walk};
 
 use super::cluster;
 use crate::loops::escalation::EscalationState::{
-    self, BackingOff, Draining, Idle, Posting, Recording, Refused, Stopped,
+    self, BackingOff, Draining, Idle, Limited, Posting, Recording, Refused, Stopped,
 };
 use crate::loops::escalation::document::{EscalatedCluster, Letter};
 use crate::loops::escalation::ledger::Record;
@@ -64,6 +64,7 @@ fn machine(pending: Option<Letter>) -> Subjected {
         threshold: 10,
         cooldown: hour,
         attempts: 2,
+        posts_per_hour: 2,
         longest_pause: hour,
         room: 1,
         suffix: String::new(),
@@ -77,17 +78,17 @@ fn machine(pending: Option<Letter>) -> Subjected {
 }
 
 impl Subject for Subjected {
-    type Key = (EscalationState, bool, u32, usize, bool);
+    type Key = (EscalationState, bool, u32, usize, bool, u128);
     type Place = EscalationState;
     type Event = On;
     type Command = Does;
 
     fn key(&self) -> Self::Key {
-        self.machine.key()
+        self.machine.key(self.now)
     }
 
     fn place(&self) -> EscalationState {
-        self.machine.key().0
+        self.machine.key(self.now).0
     }
 
     fn events(&self) -> Vec<On> {
@@ -120,12 +121,15 @@ impl Subject for Subjected {
             FailedRefused => failed(Next::Refused),
             Saved => EscalationEvent::Saved,
             Broke => EscalationEvent::Broke(String::new()),
-            Retry => EscalationEvent::Retry,
+            Retry => {
+                self.now += self.machine.timeout().map(|(delay, _)| delay).unwrap_or_default();
+                EscalationEvent::Retry
+            }
             Drain => EscalationEvent::Drain,
         };
         let judged = self.machine.judge(event, self.now);
         let waits = self.machine.timeout().is_some();
-        assert_eq!(waits, matches!(self.place(), BackingOff | Refused), "what waits has an end");
+        assert_eq!(waits, matches!(self.place(), BackingOff | Refused | Limited), "what waits has an end");
         let does = |effects: Vec<Effect>| effects.into_iter().map(does).collect();
         match judged {
             Judged::Moved(effects) => Step::Moved(does(effects)),
@@ -151,7 +155,7 @@ fn does(effect: Effect) -> Does {
 }
 
 fn has_letter(subject: &Subjected) -> bool {
-    subject.machine.key().1
+    subject.machine.key(subject.now).1
 }
 
 fn has_none(subject: &Subjected) -> bool {
@@ -159,7 +163,7 @@ fn has_none(subject: &Subjected) -> bool {
 }
 
 fn may_try(subject: &Subjected) -> bool {
-    subject.machine.key().2 < 2
+    subject.machine.key(subject.now).2 < 2
 }
 
 fn may_not(subject: &Subjected) -> bool {
@@ -167,31 +171,44 @@ fn may_not(subject: &Subjected) -> bool {
 }
 
 fn pauses(subject: &Subjected) -> bool {
-    subject.machine.key().4
+    subject.machine.key(subject.now).4
+}
+
+fn may_post(subject: &Subjected) -> bool {
+    subject.machine.key(subject.now).5 > 0
+}
+
+fn is_limited(subject: &Subjected) -> bool {
+    !may_post(subject)
 }
 
 fn goes_on(subject: &Subjected) -> bool {
-    !pauses(subject) && subject.machine.key().3 > 0
+    !pauses(subject) && subject.machine.key(subject.now).3 > 0 && may_post(subject)
+}
+
+fn goes_on_later(subject: &Subjected) -> bool {
+    !pauses(subject) && subject.machine.key(subject.now).3 > 0 && is_limited(subject)
 }
 
 fn is_done(subject: &Subjected) -> bool {
-    !pauses(subject) && subject.machine.key().3 == 0
+    !pauses(subject) && subject.machine.key(subject.now).3 == 0
 }
 
 fn has_next(subject: &Subjected) -> bool {
-    has_none(subject) && subject.machine.key().3 > 0
+    has_none(subject) && subject.machine.key(subject.now).3 > 0
 }
 
 fn has_nothing(subject: &Subjected) -> bool {
-    has_none(subject) && subject.machine.key().3 == 0
+    has_none(subject) && subject.machine.key(subject.now).3 == 0
 }
 
 #[rustfmt::skip]
 fn table() -> Vec<Row<Subjected>> {
     vec![
-        row(&[Idle], &[SightedNew], Go(Posting), &[Post]),
-        row(&[Posting, Recording, BackingOff, Refused, Draining], &[SightedNew], Stay, &[]),
-        row(&[Idle, Posting, Recording, BackingOff, Refused, Draining], &[SightedNothing], Stay, &[]),
+        row(&[Idle], &[SightedNew], Go(Posting), &[Post]).when("may post", may_post),
+        row(&[Idle], &[SightedNew], Go(Limited), &[]).when("posts are used", is_limited),
+        row(&[Posting, Recording, BackingOff, Refused, Limited, Draining], &[SightedNew], Stay, &[]),
+        row(&[Idle, Posting, Recording, BackingOff, Refused, Limited, Draining], &[SightedNothing], Stay, &[]),
         row(&[Posting], &[Posted], Go(Recording), &[Save]),
         row(&[Posting], &[FailedSoft, Broke], Go(BackingOff), &[]).when("may try again", may_try),
         row(&[Posting], &[FailedSoft, Broke], Go(Recording), &[Save]).when("last attempt", may_not),
@@ -199,9 +216,11 @@ fn table() -> Vec<Row<Subjected>> {
         row(&[Posting], &[FailedRefused], Go(Refused), &[]),
         row(&[Recording], &[Saved, Broke], Go(BackingOff), &[]).when("gave up", pauses),
         row(&[Recording], &[Saved, Broke], Go(Posting), &[Post]).when("one waits", goes_on),
+        row(&[Recording], &[Saved, Broke], Go(Limited), &[]).when("one waits, posts are used", goes_on_later),
         row(&[Recording], &[Saved, Broke], Go(Idle), &[]).when("none waits", is_done),
         row(&[BackingOff, Refused], &[Retry], Go(Posting), &[PostAgain]).when("has a letter", has_letter),
         row(&[BackingOff], &[Retry], Go(Posting), &[Post]).when("one waits", has_next),
+        row(&[Limited], &[Retry], Go(Posting), &[Post]),
         row(&[BackingOff], &[Retry], Go(Idle), &[]).when("none waits", has_nothing),
         row(&[Posting, Recording], &[Drain], Go(Draining), &[]),
         row(&[Draining], &[Drain], Stay, &[]),
@@ -209,7 +228,7 @@ fn table() -> Vec<Row<Subjected>> {
         row(&[Draining], &[FailedSoft, FailedFinal, FailedRefused], Go(Stopped), &[Finish]).when("posts", has_letter),
         row(&[Draining], &[Saved], Go(Stopped), &[Finish]).when("writes", has_none),
         row(&[Draining], &[Broke], Go(Stopped), &[Finish]),
-        row(&[Idle, BackingOff, Refused], &[Drain], Go(Stopped), &[Finish]),
+        row(&[Idle, BackingOff, Refused, Limited], &[Drain], Go(Stopped), &[Finish]),
     ]
 }
 
