@@ -1,6 +1,7 @@
 //! A day of load on a fast clock: memory stays flat, and files stay within their bounds.
 //!
-//! `OBSERVERD_DAY=1 cargo test -p observerd --test it day` takes some minutes. Without it, the clock runs for four minutes.
+//! `OBSERVERD_DAY=1 cargo test --release -p observerd --test it -- day --nocapture` takes some minutes. Without the variable, the clock runs
+//! for four minutes.
 //!
 //! Files and sockets are real, and the clock is tokio's, paused: it would run ahead whenever everything waits for the disk. A blocking task
 //! holds it, so it moves only when the test moves it.
