@@ -49,7 +49,7 @@ use crate::loops::playbooks::Playbook;
 
 pub use error::{MAX_HISTORY, ReviewError};
 pub use history::add_history;
-pub use request::{ReviewRequest, ReviewedOperation};
+pub use request::{PastOperation, ReviewRequest, ReviewedOperation};
 
 use rules::Rule;
 

@@ -19,7 +19,7 @@ pub struct ReviewRequest {
     /// What was done before it, oldest first, at most 1,000. Absent, the service takes what it has recorded of the operation's
     /// `staffer_id`, if it has one.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<ReviewedOperation>>, max_items = 1_000)]
+    #[schema(value_type = Option<Vec<PastOperation>>, max_items = 1_000)]
     pub history: Option<Vec<Box<RawValue>>>,
     /// Whether the history is what the service has: the operation itself is not in it.
     #[serde(skip)]
@@ -77,7 +77,7 @@ fn is_itself(op: &str, entry: &str) -> bool {
 #[expect(dead_code, reason = "its schema is used")]
 pub struct ReviewedOperation {
     /// What was called.
-    #[schema(min_length = 1, max_length = 256, pattern = r"\S")]
+    #[schema(min_length = 1, max_length = 1_024, pattern = r"\S")]
     endpoint: String,
     /// Whether it succeeded. An absent one is `false`.
     success: Option<bool>,
@@ -92,9 +92,18 @@ pub struct ReviewedOperation {
     #[schema(format = DateTime)]
     timestamp: Option<String>,
     /// Who did it.
-    #[schema(max_length = 64)]
+    #[schema(max_length = 256)]
     staffer_id: Option<String>,
     /// Who reports it.
-    #[schema(max_length = 64)]
+    #[schema(max_length = 256)]
     source: Option<String>,
+}
+
+/// An operation of a history. The same fields are read as of the reviewed one; one that has another type counts as absent.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "its schema is used")]
+pub struct PastOperation {
+    /// What was called.
+    #[schema(min_length = 1, pattern = r"\S")]
+    endpoint: String,
 }

@@ -1,7 +1,8 @@
 //! The description in `OpenAPI`: what the routes say of themselves, and what holds for each of them.
 
 use http::StatusCode;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, Parameter, PathItem};
+use utoipa::openapi::schema::{Schema, SchemaType, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Paths, Ref, RefOr, ResponseBuilder};
 
@@ -33,6 +34,11 @@ pub(crate) fn document(guarded: OpenApi, open: OpenApi, prefix: &str) -> OpenApi
     for item in both.paths.paths.values_mut() {
         for operation in operations(item) {
             add_problems(operation);
+            for parameter in operation.parameters.iter_mut().flatten() {
+                if let RefOr::T(parameter) = parameter {
+                    forbid_null(parameter);
+                }
+            }
         }
     }
     let mut all = OpenApi::new(both.info.clone(), Paths::new());
@@ -47,6 +53,16 @@ pub(crate) fn document(guarded: OpenApi, open: OpenApi, prefix: &str) -> OpenApi
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut item.get, &mut item.post].into_iter().flatten()
+}
+
+/// A parameter may be missing, and is never `null`, which is a text in a URL and in a head.
+fn forbid_null(parameter: &mut Parameter) {
+    if let Some(RefOr::T(Schema::Object(object))) = &mut parameter.schema
+        && let SchemaType::Array(types) = &object.schema_type
+        && let Some(given) = types.iter().find(|known| !matches!(known, Type::Null))
+    {
+        object.schema_type = SchemaType::Type(given.clone());
+    }
 }
 
 fn add_problems(operation: &mut Operation) {

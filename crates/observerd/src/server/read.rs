@@ -31,7 +31,10 @@ pub(crate) async fn stats(State(app): State<Arc<App>>) -> Json<Stats> {
 /// 15 s without an event there is a comment. `Last-Event-ID` continues it without a loss, and goes before `from`.
 #[utoipa::path(
     get, path = "/events", tag = "operations",
-    params(EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event of a stream")),
+    params(EventsQuery, (
+        "Last-Event-ID" = Option<String>, Header, description = "The id of the last event of a stream",
+        pattern = r"^(|oldest|end|[0-9a-f]{32}\.[0-9]{1,19}\.[0-9]{1,19})$",
+    )),
     responses((status = 200, description = "A page, or a stream", content(
         (EventsPage = "application/json"), (String = "text/event-stream"),
     )), (status = 410, description = "Unknown cursor", content_type = "application/problem+json", body = Problem)),
@@ -50,8 +53,12 @@ pub(crate) async fn events(
         accept.to_str().is_ok_and(|accept| accept.to_ascii_lowercase().contains("text/event-stream"))
     });
     let journal = app.store.journal();
+    let last_event_id = match headers.get("last-event-id") {
+        None => None,
+        Some(id) => Some(id.to_str().map_err(|_| invalid_query("`Last-Event-ID` is no text"))?),
+    };
     if !is_stream {
-        let reader = reader(journal, begin(&query, None, ReadFrom::Oldest)?)?;
+        let reader = reader(journal, begin(&query, last_event_id, ReadFrom::Oldest)?)?;
         let memory = app.answers.reserve(MEMORY)?;
         let page = page(journal, reader, &filter, limit).await;
         return page.map(|page| answers::json(page, memory)).map_err(|error| {
@@ -65,10 +72,6 @@ pub(crate) async fn events(
             )
         });
     }
-    let last_event_id = match headers.get("last-event-id") {
-        None => None,
-        Some(id) => Some(id.to_str().map_err(|_| invalid_query("`Last-Event-ID` is no text"))?),
-    };
     let reader = reader(journal, begin(&query, last_event_id, ReadFrom::End)?)?;
     let slot = app.streams.take()?;
     let stop = app.stop.clone();

@@ -51,7 +51,7 @@ fn validation() {
         (r#"{"endpoint":"a","success":1}"#, Box::new(field("success"))),
         (r#"{"endpoint":"a","duration_ms":"12"}"#, Box::new(field("duration_ms"))),
         (r#"{"endpoint":"a","duration_ms":-1}"#, Box::new(field("duration_ms"))),
-        (r#"{"endpoint":"a","duration_ms":1e999}"#, Box::new(field("duration_ms"))),
+        (r#"{"endpoint":"a","duration_ms":1e999}"#, Box::new(|error| *error == OperationError::HugeNumber)),
         (r#"{"endpoint":"a","timestamp":"yesterday"}"#, Box::new(field("timestamp"))),
         (r#"{"endpoint":"a","timestamp":"2026-11-30"}"#, Box::new(field("timestamp"))),
         (r#"{"endpoint":"a","timestamp":"2026-11-30 08:15:00Z"}"#, Box::new(field("timestamp"))),
@@ -96,7 +96,7 @@ fn defaults() {
         );
     }
     // What is there stays as it came: order, spaces, numbers, unknown fields, and a time of the future.
-    let text = r#"{ "z": 1.10, "endpoint": "/put", "source": "langfuse", "timestamp": "2126-11-30T08:15:00.000Z", "n": 1e400 }"#;
+    let text = r#"{ "z": 1.10, "endpoint": "/put", "source": "langfuse", "timestamp": "2126-11-30T08:15:00.000Z", "n": 1e300 }"#;
     let (operation, entry) = Operation::read(text, now()).unwrap();
     assert_eq!((entry.body(), operation.timestamp_text.as_str()), (text, "2126-11-30T08:15:00.000Z"));
     for (given, stored) in [
