@@ -17,6 +17,9 @@ pub const RECENT_SCENARIO_OPS: usize = 10;
 #[derive(Debug, Default)]
 pub struct Ring {
     entries: VecDeque<RingEntry>,
+    successes: usize,
+    /// How many entries there are of each source.
+    by_source: BTreeMap<String, usize>,
 }
 
 /// What the statistics need of an operation.
@@ -53,31 +56,40 @@ impl Ring {
                 })
             }),
         };
+        self.successes += usize::from(entry.success);
+        match self.by_source.get_mut(&entry.source) {
+            Some(count) => *count += 1,
+            None => drop(self.by_source.insert(entry.source.clone(), 1)),
+        }
         self.entries.insert(place, entry);
         if self.entries.len() > RING {
-            self.entries.pop_front();
+            self.pop();
+        }
+    }
+
+    /// Forgets the oldest one.
+    fn pop(&mut self) {
+        let Some(entry) = self.entries.pop_front() else { return };
+        self.successes -= usize::from(entry.success);
+        if let Some(count) = self.by_source.get_mut(&entry.source) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_source.remove(&entry.source);
+            }
         }
     }
 
     /// The statistics over what the ring holds.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let successes = self.entries.iter().filter(|entry| entry.success).count();
-        let mut by_source = BTreeMap::<String, usize>::new();
-        for entry in &self.entries {
-            match by_source.get_mut(&entry.source) {
-                Some(count) => *count += 1,
-                None => drop(by_source.insert(entry.source.clone(), 1)),
-            }
-        }
         let newest = self.entries.iter().rev().filter_map(|entry| entry.scenario.as_deref());
         let mut recent: Vec<_> = newest.take(RECENT_SCENARIO_OPS).cloned().collect();
         recent.reverse();
         Stats {
             total: self.entries.len(),
-            successes,
-            failures: self.entries.len() - successes,
-            by_source,
+            successes: self.successes,
+            failures: self.entries.len() - self.successes,
+            by_source: self.by_source.clone(),
             recent_scenario_ops: recent,
         }
     }

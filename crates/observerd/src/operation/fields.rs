@@ -22,18 +22,25 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// The text of the object with other values of these fields, which are added if they are missing.
-    pub(super) fn with(&self, changed: &[(&str, String)]) -> String {
-        let kept = self.0.iter().filter(|(name, _)| !changed.iter().any(|(changed, _)| name == changed));
-        let mut text = String::from("{");
-        for (name, value) in kept {
-            push(&mut text, name, value.get());
+    /// The text of the object with other values of these fields, which are added if they are missing. `text` is what the fields are of.
+    pub(super) fn with(&self, text: &str, changed: &[(&str, String)]) -> String {
+        let is_changed = |name: &str| changed.iter().any(|(changed, _)| name == *changed);
+        let mut all = String::with_capacity(text.len() + 128);
+        if self.0.iter().any(|(name, _)| is_changed(name)) {
+            all.push('{');
+            for (name, value) in self.0.iter().filter(|(name, _)| !is_changed(name)) {
+                push(&mut all, name, value.get());
+            }
+        } else {
+            // The usual case: what is there stays as it is.
+            let text = text.trim();
+            all.push_str(text.strip_suffix('}').unwrap_or(text).trim_end());
         }
         for (name, value) in changed {
-            push(&mut text, name, &quoted(value));
+            push(&mut all, name, &quoted(value));
         }
-        text.push('}');
-        text
+        all.push('}');
+        all
     }
 }
 

@@ -137,8 +137,11 @@ impl Operation {
             DEFAULT_SOURCE.clone_into(&mut known.source);
             changed.push(("source", known.source.clone()));
         }
-        let entry =
-            if changed.is_empty() { Entry::from_text(text) } else { Entry::from_text(fields.with(&changed)) };
+        let entry = if changed.is_empty() {
+            Entry::from_text(text)
+        } else {
+            Entry::from_text(fields.with(text, &changed))
+        };
         Ok((known.into_operation(timestamp, timestamp_text), entry?))
     }
 

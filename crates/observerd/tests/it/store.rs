@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use observerd::Recorded;
 use observerd::operation::{Operation, OperationError};
+use observerd::ring::Ring;
 use observerd::store::{Store, StoreConfig};
 use serde_json::{Value, json};
 use watchkeeper_journal::{Durability, JournalConfig, import};
@@ -100,6 +101,19 @@ fn defaults() {
     let (operation, entry) = Operation::read(text, now()).unwrap();
     assert_eq!((entry.body(), operation.timestamp_text.as_str()), (text, "2126-11-30T08:15:00.000Z"));
     for (given, stored) in [
+        ("{}", r#"{"endpoint":"e"}"#),
+        (r#"{ "a": 1.0 , "b":[ ] }"#, r#"{ "a": 1.0 , "b":[ ],"endpoint":"e"}"#),
+    ] {
+        // As of a correction, which needs no endpoint.
+        let (_, entry) = Operation::read_correction(given, now()).unwrap();
+        let (begin, _) = entry.body().split_once("\"source\"").unwrap();
+        assert!(
+            begin.starts_with(stored.replace("\"e\"}", "\"/overseer/correction\"").as_str()),
+            "{}",
+            entry.body()
+        );
+    }
+    for (given, stored) in [
         ("2026-11-30t08:15:00z", "2026-11-30T08:15:00Z"),
         ("2026-11-30T08:15:60Z", "2026-11-30T08:15:59Z"),
         ("2026-11-30T08:15:00.1234567891Z", "2026-11-30T08:15:00.1234567891Z"),
@@ -166,6 +180,33 @@ async fn ring_rollover() {
     record(&store, &operation(2_000)).await;
     let after = store.stats();
     assert_eq!((after.total, after.successes, after.by_source.get("first")), (2_000, 99, None));
+}
+
+/// Answers come in another order than the records, and counts are kept beside the entries: the statistics are those of the newest.
+#[test]
+fn counts_are_those_of_the_entries_in_each_order() {
+    let (mut ring, mut all, mut random) = (Ring::default(), Vec::new(), 1_u64);
+    for nth in 0..6_000_u64 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // Neighbours in blocks of eight come the other way round.
+        let number = nth / 8 * 8 + 7 - nth % 8;
+        let (source, success) = (random >> 60, random >> 59 & 1 == 1);
+        let text =
+            json!({"endpoint": "/put", "source": format!("s{source}"), "success": success}).to_string();
+        ring.push(Some(number), Operation::of_text(&text).unwrap());
+        all.push((number, format!("s{source}"), success));
+        if nth % 500 == 499 {
+            all.sort_unstable();
+            let newest = &all[all.len().saturating_sub(2_000)..];
+            let stats = ring.stats();
+            assert_eq!(stats.total, newest.len());
+            assert_eq!(stats.successes, newest.iter().filter(|(_, _, success)| *success).count());
+            for (source, count) in &stats.by_source {
+                assert_eq!(*count, newest.iter().filter(|(_, known, _)| known == source).count(), "{source}");
+            }
+            assert_eq!(stats.by_source.values().sum::<usize>(), stats.total);
+        }
+    }
 }
 
 #[tokio::test]
