@@ -112,8 +112,13 @@ impl Service {
         token: Option<Token>,
         store: Store,
     ) -> Result<Self, ServiceError> {
-        let listener = bind(config.bind).await?;
-        Self::serve(listener, config, token, store).await
+        match bind(config.bind).await {
+            Ok(listener) => Self::serve(listener, config, token, store).await,
+            Err(error) => {
+                close(&store).await;
+                Err(error)
+            }
+        }
     }
 
     async fn serve(
@@ -128,9 +133,7 @@ impl Service {
         let started = Self::assemble(listener, config, token, store, &loops_stop).await;
         if started.is_err() {
             loops_stop.cancel();
-            if let Err(error) = closing.close().await {
-                tracing::warn!(%error, "the journal of a service that did not start is not closed");
-            }
+            close(&closing).await;
         }
         started
     }
@@ -156,7 +159,7 @@ impl Service {
             streams: Streams::new(&config.limits),
             bodies: Bodies::new(&config.limits),
             answers: Bodies::new(&config.limits),
-            parsing: Semaphore::new(PARSING),
+            parsing: Arc::new(Semaphore::new(PARSING)),
             connections: Arc::clone(&accepting.counts),
             limits: config.limits.clone(),
             metrics: Metrics::default(),
@@ -205,6 +208,13 @@ impl Service {
         }
         self.app.loops.stop().await;
         self.app.store.close().await
+    }
+}
+
+/// Closes the journal of a service that did not start.
+async fn close(store: &Store) {
+    if let Err(error) = store.close().await {
+        tracing::warn!(%error, "the journal of a service that did not start is not closed");
     }
 }
 

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
+use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use watchkeeper::{ObservationHandle, Observer};
 
+use super::answers;
 use super::app::App;
 use super::bodies::content_length;
 use super::problem::Problem;
 use super::query::Query;
-use super::record::{MAX_EVENTS, text};
+use super::record::{MAX_EVENT, text};
 use crate::loops::errors::ClusterPage;
 use crate::loops::playbooks::PlaybookPage;
 use crate::review::{Review, ReviewContext, ReviewError, ReviewRequest, add_history, review};
@@ -67,10 +69,10 @@ pub(crate) struct PlaybooksAnswer {
 pub(crate) async fn clusters(
     State(app): State<Arc<App>>,
     Query(query): Query<ListParams>,
-) -> Result<Json<ClustersAnswer>, Problem> {
+) -> Result<Response, Problem> {
     let limit = query.limit()?;
     let (report, fresh, age_seconds) = latest(app.loops.errors())?;
-    Ok(Json(ClustersAnswer { fresh, age_seconds, page: report.page(limit) }))
+    answers::of(&app, &ClustersAnswer { fresh, age_seconds, page: report.page(limit) })
 }
 
 /// Sequences of endpoints that succeed repeatedly
@@ -80,10 +82,10 @@ pub(crate) async fn clusters(
 pub(crate) async fn playbooks(
     State(app): State<Arc<App>>,
     Query(query): Query<ListParams>,
-) -> Result<Json<PlaybooksAnswer>, Problem> {
+) -> Result<Response, Problem> {
     let limit = query.limit()?;
     let (report, fresh, age_seconds) = latest(app.loops.playbooks())?;
-    Ok(Json(PlaybooksAnswer { fresh, age_seconds, page: report.page(limit) }))
+    answers::of(&app, &PlaybooksAnswer { fresh, age_seconds, page: report.page(limit) })
 }
 
 /// Reviews an operation by documented rules
@@ -95,7 +97,9 @@ pub(crate) async fn review_operation(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Review>, Problem> {
-    let (body, _permit) = app.bodies.read(body, content_length(&headers), MAX_EVENTS).await?;
+    let (body, _permit) = app.bodies.read(body, content_length(&headers), MAX_EVENT).await?;
+    // For a history that the service has.
+    let _memory = app.answers.reserve(2 * MAX_EVENT)?;
     let mut request = ReviewRequest::read(text(&body)?).map_err(|error| invalid(&error))?;
     add_history(&mut request, app.store.journal()).await.map_err(|error| {
         tracing::error!(%error, "a review has no history");

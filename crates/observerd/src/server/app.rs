@@ -33,7 +33,7 @@ pub(crate) struct App {
     /// Memory of answers: as much as of bodies.
     pub(crate) answers: Bodies,
     /// Large batches that are parsed.
-    pub(crate) parsing: Semaphore,
+    pub(crate) parsing: Arc<Semaphore>,
     /// Connections.
     pub(crate) connections: Arc<ConnectionCounts>,
     /// What `/metrics` shows.

@@ -97,8 +97,11 @@ impl Bodies {
     ///
     /// # Errors
     ///
-    /// 503 if there is no memory for it now.
+    /// 503 if there is no memory for it now, 413 if there never is.
     pub fn take_more(&self, permit: &mut OwnedSemaphorePermit, bytes: usize) -> Result<(), Problem> {
+        if permit.num_permits().saturating_add(bytes) > self.total {
+            return Err(too_large(self.total));
+        }
         permit.merge(self.take(bytes)?);
         Ok(())
     }

@@ -84,9 +84,11 @@ impl Hosts {
     fn is_own_page(&self, headers: &HeaderMap) -> bool {
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let Some(origin) = origins.next() else {
-            // Another port is the same site.
+            // Another port is the same site. A person who follows a link is no page that calls.
             let is_foreign = |site: &HeaderValue| site == "cross-site" || site == "same-site";
-            return !headers.get_all(SEC_FETCH_SITE).iter().any(is_foreign);
+            let is_link = headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate")
+                && headers.get("sec-fetch-dest").is_some_and(|dest| dest == "document");
+            return is_link || !headers.get_all(SEC_FETCH_SITE).iter().any(is_foreign);
         };
         origins.next().is_none() && origin.to_str().is_ok_and(|origin| self.is_own_origin(origin))
     }

@@ -94,7 +94,7 @@ impl Metrics {
         );
         registry.register(
             "operations_refused",
-            "Valid operations that were not recorded",
+            "Valid operations that were not recorded, or of which that is not known",
             self.refused.clone(),
         );
         registry.register("http_requests", "Requests that were answered", self.requests.clone());

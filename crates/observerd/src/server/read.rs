@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
@@ -20,8 +19,8 @@ use crate::ring::Stats;
 
 /// Statistics over the newest 2,000 operations
 #[utoipa::path(get, path = "/stats", tag = "operations", responses((status = 200, body = Stats)))]
-pub(crate) async fn stats(State(app): State<Arc<App>>) -> Json<Stats> {
-    Json(app.store.stats())
+pub(crate) async fn stats(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    answers::of(&app, &app.store.stats())
 }
 
 /// Recorded operations, as a page or as a stream

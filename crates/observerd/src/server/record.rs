@@ -1,5 +1,6 @@
 //! `POST event` and `POST events`.
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde::de::{Deserializer as _, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -133,10 +135,11 @@ pub(crate) async fn event(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<RecordedAnswer>, Problem> {
-    let (body, permit) = read(&app, &headers, body, MAX_EVENT).await?;
+    let (body, mut permit) = read(&app, &headers, body, MAX_EVENT).await?;
     let key = key(&headers, &body)?;
-    let text = text(&body)?;
-    let (operation, entry) = Operation::read(text, now()).map_err(|error| invalid(&error, None))?;
+    let (operation, entry) = Operation::read(text(&body)?, now()).map_err(|error| invalid(&error, None))?;
+    drop(body);
+    app.bodies.take_more(&mut permit, operation.error.len())?;
     let labels = vec![app.metrics.labels(&operation)];
     answer(&app, &labels, app.store.record(operation, entry, key, Some(permit))).await
 }
@@ -161,10 +164,19 @@ pub(crate) async fn events(
     let operations = if body.len() < LARGE {
         batch(&body)?
     } else {
-        // Others are answered meanwhile.
-        let _slot = app.parsing.acquire().await;
-        let parsed = tokio::task::spawn_blocking(move || batch(&body)).await;
-        parsed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?
+        // Others are answered meanwhile. It goes on if the client goes away, and keeps its memory so long.
+        let slot = Arc::clone(&app.parsing).acquire_owned().await;
+        let parsed = tokio::task::spawn_blocking(move || {
+            let operations = batch(&body);
+            drop((slot, body));
+            (operations, permit)
+        });
+        let (operations, returned) = match parsed.await {
+            Ok(parsed) => parsed,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        permit = returned;
+        operations?
     };
     app.bodies.take_more(&mut permit, operations.len() * OPERATION)?;
     let labels: Vec<_> = operations.iter().map(|(operation, _)| app.metrics.labels(operation)).collect();
@@ -208,33 +220,48 @@ fn key(headers: &HeaderMap, body: &[u8]) -> Result<Option<Key>, Problem> {
 /// The operations of an array, or of lines.
 pub(crate) fn batch(body: &[u8]) -> Result<Vec<(Operation, Entry)>, Problem> {
     let text = text(body)?;
-    let operations = if text.trim_start().starts_with('[') {
-        let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| {
+    let mut batch = Batch { now: now(), operations: Vec::new(), bytes: 0 };
+    if text.trim_start().starts_with('[') {
+        let mut problem = None;
+        let mut json = serde_json::Deserializer::from_str(text);
+        let each = Items(|text: &str| batch.add(text).map_err(|refused| problem = Some(refused)).is_ok());
+        let read = json.deserialize_seq(each).and_then(|()| json.end());
+        if let Some(problem) = problem {
+            return Err(problem);
+        }
+        read.map_err(|error| {
             let (line, column) = (error.line(), error.column());
             let detail = format!("no JSON at line {line}, column {column}: send an array of operations");
             Problem::new(StatusCode::BAD_REQUEST, "invalid-json", "Invalid JSON", detail)
         })?;
-        operations(items.iter().map(|item| item.get()))?
     } else {
-        operations(text.split('\n').map(str::trim).filter(|line| !line.is_empty()))?
-    };
-    if operations.is_empty() {
+        for line in text.split('\n').map(str::trim).filter(|line| !line.is_empty()) {
+            batch.add(line)?;
+        }
+    }
+    if batch.operations.is_empty() {
         let detail = "the batch is empty: send at least one operation";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "empty-batch", "Empty batch", detail));
     }
-    Ok(operations)
+    Ok(batch.operations)
 }
 
-/// As many as fit into a batch of the journal.
-fn operations<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<(Operation, Entry)>, Problem> {
-    let (now, mut operations, mut bytes) = (now(), Vec::new(), 0);
-    for (index, text) in texts.enumerate() {
+/// As many operations as fit into a batch of the journal.
+struct Batch {
+    now: Timestamp,
+    operations: Vec<(Operation, Entry)>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, text: &str) -> Result<(), Problem> {
+        let index = self.operations.len();
         if text.len() > MAX_EVENT {
             return Err(invalid(&EntryError::TooLong { bytes: text.len() }.into(), Some(index)));
         }
-        let operation = Operation::read(text, now).map_err(|error| invalid(&error, Some(index)))?;
-        bytes += operation.1.body().len() + TAIL;
-        if bytes > MAX_EVENTS || operations.len() == MAX_BATCH {
+        let operation = Operation::read(text, self.now).map_err(|error| invalid(&error, Some(index)))?;
+        self.bytes += operation.1.body().len() + TAIL;
+        if self.bytes > MAX_EVENTS || index == MAX_BATCH {
             let detail = format!(
                 "a batch has at most {MAX_BATCH} operations of {MAX_EVENTS} bytes, with {TAIL} more for each: {index} fit; \
                  nothing of it was recorded, so split it"
@@ -246,9 +273,29 @@ fn operations<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<(Operation
                 detail,
             ));
         }
-        operations.push(operation);
+        self.operations.push(operation);
+        Ok(())
     }
-    Ok(operations)
+}
+
+/// The items of an array, one by one, until one is refused.
+struct Items<F>(F);
+
+impl<'de, F: FnMut(&'de str) -> bool> Visitor<'de> for Items<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
+        while let Some(item) = items.next_element::<&'de RawValue>()? {
+            if !(self.0)(item.get()) {
+                return Err(A::Error::custom("an item was refused"));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn invalid(error: &OperationError, index: Option<usize>) -> Problem {
@@ -295,7 +342,7 @@ async fn answer(
             Err(key_problem(error))
         }
         Err(RecordError::Append(error)) => {
-            let (reason, problem) = append_problem(&error);
+            let (reason, problem) = append_problem(&error, app.stop.is_cancelled());
             app.metrics.refused(reason, count);
             Err(problem)
         }
@@ -320,7 +367,7 @@ fn key_problem(error: KeyError) -> Problem {
     }
 }
 
-fn append_problem(error: &AppendError) -> (&'static str, Problem) {
+fn append_problem(error: &AppendError, is_stopping: bool) -> (&'static str, Problem) {
     let detail = error.to_string();
     match error {
         AppendError::Full { .. } => (
@@ -331,7 +378,7 @@ fn append_problem(error: &AppendError) -> (&'static str, Problem) {
             "too_large",
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "Batch too large", detail),
         ),
-        AppendError::Closed => {
+        AppendError::Closed if is_stopping => {
             let detail = "the service is stopping: send it again to the one that comes after";
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "Stopping", detail);
             ("closed", problem.retry_after(1))

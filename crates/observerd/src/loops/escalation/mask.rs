@@ -39,6 +39,14 @@ pub(super) fn masked(text: &str) -> String {
         if !is_of_word(first) {
             let end = rest.find(is_of_word).unwrap_or(rest.len());
             let (between, after) = rest.split_at(end);
+            if let Some(begin) = odd_value(&out, between) {
+                let (between, value) = rest.split_at(begin);
+                out.push_str(between);
+                out.push_str(MASK);
+                rest = &value[value.find(is_end_of_value).unwrap_or(value.len())..];
+                is_value = false;
+                continue;
+            }
             is_value = names_a_secret(&out, between) || (is_value && between.chars().all(is_before_value));
             out.push_str(between);
             rest = after;
@@ -71,6 +79,15 @@ pub(super) fn masked(text: &str) -> String {
         rest = after;
     }
     out
+}
+
+/// Where a value begins that begins like no word, such as `$3cr3t`, after the name of a secret and its sign.
+fn odd_value(before: &str, between: &str) -> Option<usize> {
+    let sign = between.find(['=', ':'])?;
+    let value = between[sign + 1..].find(|c: char| !is_before_value(c))?;
+    let begin = sign + 1 + value;
+    let is_odd = !between[begin..].starts_with(is_end_of_value);
+    (is_odd && names_a_secret(before, &between[..begin])).then_some(begin)
 }
 
 /// Whether a value follows: a name of a secret is before, and its sign is here.

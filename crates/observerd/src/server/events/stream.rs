@@ -114,7 +114,7 @@ impl EventStream {
                 read = timeout(HEARTBEAT, reader.next_existing()) => read,
             };
             match read {
-                Err(_) => return Read::Nothing,
+                Err(_) if text.is_empty() => return Read::Nothing,
                 Ok(Ok(Some(item))) => {
                     self.cursor = reader.cursor();
                     if let Some(item) = Item::if_taken(&item, self.identity, &self.filter) {
@@ -129,8 +129,8 @@ impl EventStream {
                     break;
                 }
                 Ok(Err(error)) if text.is_empty() => return self.failed(&error),
-                // The error comes again with the next read.
-                Ok(Err(_)) => break,
+                // What was read goes out first. A slow disk is asked again, and an error comes again.
+                Err(_) | Ok(Err(_)) => break,
             }
         }
         if text.is_empty() && Instant::now() >= self.heartbeat {
