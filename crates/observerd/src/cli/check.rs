@@ -9,7 +9,8 @@ use watchkeeper_journal::{CheckReport, JournalError, check, runs};
 
 use super::outcome::{CommandError, Outcome, printed};
 use super::text::{self, count};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, ObserverdConfig};
+use crate::outgoing::{Connector, OutgoingError, OutgoingFilter, OutgoingUrl};
 
 /// Check settings, and a data directory with the runs in it; nothing is changed
 ///
@@ -50,7 +51,16 @@ fn check_all(args: &CheckArgs, out: &mut impl Write) -> Result<Outcome, CommandE
     let mut totals = Totals::default();
     if let Some(file) = &args.config {
         match config::read(file) {
-            Ok(config) => printed(print_settings(out, &text::path(file), &config))?,
+            Ok(config) => {
+                let file = text::path(file);
+                match outgoing(&config.observerd) {
+                    Ok(()) => printed(print_settings(out, &file, &config))?,
+                    Err(error) => {
+                        totals.problems += 1;
+                        printed(writeln!(out, "{file}: problem: {}", error_chain(&error)))?;
+                    }
+                }
+            }
             Err(error @ ConfigError::Invalid { .. }) => {
                 totals.problems += 1;
                 printed(writeln!(out, "{error}"))?;
@@ -67,6 +77,17 @@ fn check_all(args: &CheckArgs, out: &mut impl Write) -> Result<Outcome, CommandE
         Totals { problems: 0, .. } => Outcome::Fine,
         _ => Outcome::Problems,
     })
+}
+
+/// What a start refuses of the webhook: an address that is not allowed, a list that cannot be read. No name is looked up.
+fn outgoing(settings: &ObserverdConfig) -> Result<(), OutgoingError> {
+    let connector = Connector::new(OutgoingFilter::new(&settings.outgoing.allow)?);
+    if settings.escalation.webhook.is_empty() {
+        return Ok(());
+    }
+    let url =
+        OutgoingUrl::parse(&settings.escalation.webhook).map_err(|fault| OutgoingError::Url { fault })?;
+    connector.check(&url)
 }
 
 fn print_settings(out: &mut impl Write, file: &str, config: &Config) -> io::Result<()> {

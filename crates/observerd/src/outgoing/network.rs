@@ -10,7 +10,7 @@ pub(super) struct Network {
 }
 
 /// Why an entry is neither an address nor a network.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetworkFault {
     /// It is empty.
@@ -95,3 +95,5 @@ fn masked(address: IpAddr, prefix: u8) -> IpAddr {
         }
     }
 }
+
+watchkeeper::report::debug_as_text!(NetworkFault);

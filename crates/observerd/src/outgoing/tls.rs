@@ -9,7 +9,7 @@ use tokio_rustls::rustls::{CertificateError, ClientConfig, Error as RustlsError,
 use watchkeeper::report::one_line;
 
 /// Why a certificate is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateFault {
     /// Its time is over.
@@ -105,3 +105,5 @@ fn certificate_fault(fault: &CertificateError) -> CertificateFault {
         other => CertificateFault::Other { message: one_line(&other.to_string(), 200) },
     }
 }
+
+watchkeeper::report::debug_as_text!(CertificateFault);

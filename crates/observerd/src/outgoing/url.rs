@@ -34,7 +34,7 @@ pub(super) enum Host {
 }
 
 /// Why a text is no URL to connect to. It holds nothing of the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UrlFault {
     /// It is no URL.
@@ -207,3 +207,5 @@ impl fmt::Debug for OutgoingUrl {
         fmt::Display::fmt(&self.origin, f)
     }
 }
+
+watchkeeper::report::debug_as_text!(UrlFault);

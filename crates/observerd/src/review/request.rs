@@ -12,6 +12,7 @@ use crate::operation::Operation;
 
 /// An operation, and what was done before it.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ReviewRequest {
     /// The operation, as it would be recorded.
     #[schema(value_type = ReviewedOperation)]

@@ -14,7 +14,7 @@ use watchkeeper::{ObservationHandle, Observer};
 
 use super::answers;
 use super::app::App;
-use super::bodies::content_length;
+use super::bodies::{content_length, is_plain};
 use super::problem::Problem;
 use super::query::Query;
 use super::record::{MAX_EVENT, text};
@@ -97,6 +97,7 @@ pub(crate) async fn review_operation(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Review>, Problem> {
+    is_plain(&headers)?;
     let (body, _permit) = app.bodies.read(body, content_length(&headers), MAX_EVENT).await?;
     // For a history that the service has.
     let _memory = app.answers.reserve(2 * MAX_EVENT)?;

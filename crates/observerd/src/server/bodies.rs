@@ -144,6 +144,25 @@ pub fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// Refuses a body that is packed: it would be recorded as it is.
+///
+/// # Errors
+///
+/// 415.
+pub fn is_plain(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_packed = |coding: &http::HeaderValue| !coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(header::CONTENT_ENCODING).iter().any(is_packed) {
+        return Ok(());
+    }
+    let detail = "the body has a Content-Encoding, and none is supported: send it as it is";
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-encoding",
+        "The body is packed",
+        detail,
+    ))
+}
+
 /// A body that is being read. There is a permit for each byte of the buffer.
 struct Reading {
     bytes: Vec<u8>,

@@ -19,10 +19,11 @@ const ALL: [StatusCode; 6] = [
 ];
 
 /// Further problems of routes with a body.
-const WITH_BODY: [StatusCode; 5] = [
+const WITH_BODY: [StatusCode; 6] = [
     StatusCode::REQUEST_TIMEOUT,
     StatusCode::CONFLICT,
     StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
     StatusCode::UNPROCESSABLE_ENTITY,
     StatusCode::INSUFFICIENT_STORAGE,
 ];

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use watchkeeper_journal::{AppendError, Entry, EntryError};
 
 use super::app::App;
-use super::bodies::content_length;
+use super::bodies::{content_length, is_plain};
 use super::metrics::OperationLabels;
 use super::problem::Problem;
 use crate::keys::{Key, KeyError};
@@ -196,6 +196,7 @@ async fn read(
     body: Body,
     most: usize,
 ) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
+    is_plain(headers)?;
     let (body, mut permit) = app.bodies.read(body, content_length(headers), most).await?;
     app.bodies.take_more(&mut permit, REQUEST)?;
     Ok((body, permit))

@@ -75,6 +75,21 @@ fn scrape(app: &App) -> Result<String, std::fmt::Error> {
     problems.inc_by(journal.health().problems);
     registry.register("journal_problems", "Problems of the journal", problems);
     loops(&mut registry, app);
+    if let Some(escalation) = app.loops.escalation() {
+        let status = escalation.status();
+        gauge(
+            &mut registry,
+            "escalation_failing",
+            "Whether the last attempts have failed",
+            usize::from(status.failing),
+        );
+        gauge(&mut registry, "escalation_waiting", "Clusters that wait to be posted", status.waiting);
+        let [posted, failed] = <[Counter; 2]>::default();
+        posted.inc_by(status.posted);
+        failed.inc_by(status.failed);
+        registry.register("escalation_posted", "Clusters that were posted", posted);
+        registry.register("escalation_failed", "Clusters that were given up", failed);
+    }
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)

@@ -29,6 +29,31 @@ fn segment(path: &Path) -> std::path::PathBuf {
     path.join("00000000000000000000.jsonl")
 }
 
+/// What a start would refuse of the webhook, without looking a name up.
+#[tokio::test]
+async fn a_webhook_that_is_refused_is_a_problem() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("observerd.toml");
+    let file = file.to_str().unwrap();
+    for (webhook, allow, is_fine) in [
+        ("http://127.0.0.1:9/x", "", false),
+        ("http://127.0.0.1:9/x", "\"127.0.0.1\"", true),
+        ("http://2130706433/x", "", false),
+        ("http://169.254.169.254/x", "\"169.254.0.0/16\"", false),
+        ("https://hooks.example/x", "", true),
+        ("https://hooks.example/x", "\"hooks.example\"", false),
+    ] {
+        let text = format!(
+            "[observerd]\npersist_path = \"data\"\n[observerd.escalation]\nwebhook = \"{webhook}\"\n[observerd.outgoing]\nallow = [{allow}]\n"
+        );
+        fs::write(file, text).unwrap();
+        let (text, result) = check(&["--config", file]).await;
+        let expected = if is_fine { Outcome::Fine } else { Outcome::Problems };
+        assert_eq!(result, Ok(expected), "{webhook} {allow}: {text}");
+        assert!(!text.contains("/x"), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn settings_are_fine_or_listed() {
     let directory = tempfile::tempdir().unwrap();

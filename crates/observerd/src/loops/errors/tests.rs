@@ -348,3 +348,22 @@ fn a_recorded_report_is_small_and_reads_again() {
     let page = report.page(3);
     assert_eq!((page.clusters.len(), page.other, page.other_clusters), (3, 197, 197));
 }
+
+/// Ordinary lines of the overseer's file are no errors, and escalate nothing.
+#[test]
+fn notes_of_the_overseer_are_in_no_cluster() {
+    let mut window = ErrorWindow::new(100);
+    for (sequence, text) in [
+        r#"{"endpoint":"/c","source":"overseer_correction"}"#,
+        r#"{"endpoint":"/c","source":"overseer_correction","success":false}"#,
+        r#"{"endpoint":"/c","source":"overseer_correction","error":"lost"}"#,
+        r#"{"endpoint":"/c","source":"mcp"}"#,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        window.push(sequence as u64, Operation::of_text(text).unwrap());
+    }
+    let found = window.found(10);
+    assert_eq!(found.clusters.iter().map(|cluster| cluster.count).collect::<Vec<_>>(), [1, 1]);
+}

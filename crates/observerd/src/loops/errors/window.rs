@@ -12,7 +12,7 @@ use crate::loops::cluster::Cluster;
 use crate::loops::digest::id_of;
 use crate::loops::intern::Interner;
 use crate::loops::normalise::normalise;
-use crate::operation::Operation;
+use crate::operation::{CORRECTION, Operation};
 
 /// The most bytes of a cluster's example.
 const MAX_EXAMPLE: usize = 500;
@@ -78,8 +78,9 @@ impl ErrorWindow {
         let endpoint = self.texts.share(&operation.endpoint);
         let counts = self.endpoints.entry(Arc::clone(&endpoint)).or_default();
         counts.0 += 1;
-        counts.1 += u64::from(!operation.success);
-        let message = (!operation.success).then(|| self.texts.share(&normalise(&operation.error)));
+        let is_failure = is_failure(&operation);
+        counts.1 += u64::from(is_failure);
+        let message = is_failure.then(|| self.texts.share(&normalise(&operation.error)));
         if let Some(message) = &message {
             self.failures += 1;
             let group = self.groups.entry((Arc::clone(&endpoint), Arc::clone(message)));
@@ -193,4 +194,10 @@ fn per_minute(group: &Group) -> f64 {
     let (Some(earliest), Some(latest)) = (times().min(), times().max()) else { return 0.0 };
     let seconds = latest.duration_since(earliest).as_secs_f64().max(1.0);
     (group.members.len() - 1) as f64 * 60.0 / seconds
+}
+
+/// Whether an operation belongs into a cluster. A correction that has no error is a note about another operation.
+fn is_failure(operation: &Operation) -> bool {
+    let is_note = operation.source == CORRECTION && operation.error.is_empty();
+    !(operation.success || is_note)
 }
