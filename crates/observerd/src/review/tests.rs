@@ -278,7 +278,7 @@ async fn an_absent_history_is_what_was_recorded_of_the_staffer() {
     let mut reviewed = op("ok:/z");
     // (staffer, history of the request, entries, the first one)
     let cases = [
-        ("one", None, Some(100), "/20"),
+        ("one", None, Some(40), "/80"),
         ("three", None, Some(0), ""),
         ("", None, None, ""),
         ("one", Some(vec![]), Some(0), ""),
