@@ -41,7 +41,7 @@ pub struct Service {
     address: SocketAddr,
     accepting: AbortOnDrop,
     token: Option<PathBuf>,
-    _directory: Option<TempDir>,
+    directory: Option<TempDir>,
 }
 
 /// A service that is dropped accepts no more, and closes its connections.
@@ -169,13 +169,19 @@ impl Service {
         });
         let router = shell(routes(&app), Arc::new(gate)).layer(from_fn_with_state(Arc::clone(&app), count));
         let accepting = tokio::spawn(serve(listener, router, accepting, app.stop.clone()));
-        Ok(Self { app, address, accepting: AbortOnDrop(accepting), token: path, _directory: directory })
+        Ok(Self { app, address, accepting: AbortOnDrop(accepting), token: path, directory })
     }
 
     /// The file that has the token, where the service has chosen one.
     #[must_use]
     pub fn token_path(&self) -> Option<&Path> {
         self.token.as_deref()
+    }
+
+    /// The directory of the token of a service in memory. It goes with the service; a process that ends without that removes it.
+    #[must_use]
+    pub fn temporary_directory(&self) -> Option<&Path> {
+        self.directory.as_ref().map(TempDir::path)
     }
 
     /// Where it listens.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -165,14 +165,14 @@ async fn serve(config: ObserverdConfig, token: Option<Token>) -> Result<ExitCode
     say(&service);
     notify(&[NotifyState::Ready]);
     let watchdog = sd_notify::watchdog_enabled().map(|limit| tokio::spawn(watchdog(limit / 2)));
+    let temporary = service.temporary_directory().map(Path::to_path_buf);
     signals.next().await;
     notify(&[NotifyState::Stopping]);
     tracing::info!("stopping: a second signal ends it at once");
     let stopped = tokio::select! {
         stopped = timeout(limit, service.stop()) => stopped,
         () = signals.next() => {
-            note("ended at once by a second signal: what was not answered may be lost");
-            std::process::exit(1);
+            end_at_once("ended at once by a second signal: what was not answered may be lost", temporary.as_deref());
         }
     };
     if let Some(watchdog) = watchdog {
@@ -186,10 +186,19 @@ async fn serve(config: ObserverdConfig, token: Option<Token>) -> Result<ExitCode
         }
         Err(_) => {
             // What hangs, a disk for one, would keep the executor from ending.
-            note(&format!("not stopped within {} s: is the disk answering?", limit.as_secs()));
-            std::process::exit(1);
+            let why = format!("not stopped within {} s: is the disk answering?", limit.as_secs());
+            end_at_once(&why, temporary.as_deref());
         }
     }
+}
+
+/// Ends the process without the destructors: what a token was in goes first.
+fn end_at_once(why: &str, temporary: Option<&Path>) -> ! {
+    note(why);
+    if let Some(Err(error)) = temporary.map(std::fs::remove_dir_all) {
+        note(&format!("the directory of the token is left: {error}"));
+    }
+    std::process::exit(1);
 }
 
 /// What a person or a script waits for. The service goes on if nobody reads it.

@@ -2,6 +2,8 @@
 
 use std::os::unix::net::UnixDatagram;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use watchkeeper_process::Signal;
 
 use crate::support::*;
@@ -39,6 +41,37 @@ async fn what_was_answered_before_a_signal_is_there_after_it() {
         let status = program.ended().await;
         assert_eq!(status.code(), (signal != Signal::KILL).then_some(0), "{signal:?}");
     }
+}
+
+/// A request that does not end holds the drain; a second signal does not wait for it, and leaves no token behind.
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let environment = [("TMPDIR", directory.path().to_str().unwrap())];
+    let program = Program::in_memory(&environment).await;
+    let tokens = || std::fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!(tokens(), 1);
+    let address = program.client.address;
+    let token = std::fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path().join("token");
+    let token = std::fs::read_to_string(token).unwrap();
+    let mut open = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /observer/event HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n",
+        token.trim()
+    );
+    open.write_all(head.as_bytes()).await.unwrap();
+    // The body is being read: the service has asked for it.
+    let mut continues = [0; 25];
+    open.read_exact(&mut continues).await.unwrap();
+    assert_eq!(&continues, b"HTTP/1.1 100 Continue\r\n\r\n");
+    program.signal(Signal::TERM);
+    // The port is closed once it drains.
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    program.signal(Signal::TERM);
+    assert_eq!(program.ended().await.code(), Some(1));
+    assert_eq!(tokens(), 0);
 }
 
 /// The exit code is 2, and what is wrong is on one line.

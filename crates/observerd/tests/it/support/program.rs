@@ -23,7 +23,18 @@ impl Program {
     pub(crate) async fn start_with(directory: &Path, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = command(&["serve", "--listen", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(directory).args(args).envs(environment.iter().copied());
-        let (process, ready) = Process::start(while_parent_lives(&command), "listening on http://").unwrap();
+        Self::of(&command).await
+    }
+
+    /// Without a directory and a token: it makes a token of its own.
+    pub(crate) async fn in_memory(environment: &[(&str, &str)]) -> Self {
+        let mut command = command(&["serve", "--listen", "127.0.0.1:0"]);
+        command.env_remove("OBSERVERD_TOKEN").envs(environment.iter().copied());
+        Self::of(&command).await
+    }
+
+    async fn of(command: &Command) -> Self {
+        let (process, ready) = Process::start(while_parent_lives(command), "listening on http://").unwrap();
         let line = ready.line().await.unwrap();
         let address = line.split("http://").nth(1).unwrap();
         let client = Client::new(address.trim().parse().unwrap());

@@ -1,7 +1,7 @@
 //! Interruptions in the middle of something.
 
-use super::faulty::{Fault, Faulty};
 use super::*;
+use crate::support::faulty::{Faulty, Operation as Fault};
 
 #[tokio::test]
 async fn a_tail_that_is_stopped_while_its_lines_are_appended_neither_doubles_nor_loses() {
@@ -11,7 +11,7 @@ async fn a_tail_that_is_stopped_while_its_lines_are_appended_neither_doubles_nor
     rig.write(lines(0..3));
     rig.caught_up().await;
     rig.write(lines(3..6));
-    let held = faulty.hold_syncs();
+    let held = faulty.hold_syncs().await;
     let syncs = faulty.syncs();
     let _ = rig.runtime().control().poll_now().await;
     watchkeeper::until("the append is in flight", || async { faulty.syncs() > syncs })
@@ -47,7 +47,7 @@ async fn a_poll_that_is_cut_off_while_its_lines_are_appended_is_finished_by_the_
     rig.write(lines(0..3));
     rig.caught_up().await;
     rig.write(lines(3..6));
-    let held = faulty.hold_syncs();
+    let held = faulty.hold_syncs().await;
     let syncs = faulty.syncs();
     let _ = rig.runtime().control().poll_now().await;
     watchkeeper::until("the append is in flight", || async { faulty.syncs() > syncs })

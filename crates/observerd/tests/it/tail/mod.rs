@@ -1,6 +1,5 @@
 //! The tail of the file of corrections, on real files.
 
-mod faulty;
 mod files;
 mod kills;
 mod lines;
@@ -20,6 +19,8 @@ use tempfile::TempDir;
 use watchkeeper::ObservationRuntime;
 use watchkeeper_journal::medium::{Directory, Medium};
 use watchkeeper_journal::{Journal, JournalConfig, ReadFrom, ReadItem, Record};
+
+use crate::support::faulty::Faulty;
 
 /// A file, a data directory, and a service that reads the one into the other.
 struct Rig {
@@ -47,7 +48,7 @@ impl Rig {
     }
 
     /// The journal is on this medium, and the checkpoint in a directory.
-    fn on(medium: &faulty::Faulty) -> Self {
+    fn on(medium: &Faulty) -> Self {
         Self { medium: Arc::new(medium.clone()), ..Self::stopped() }
     }
 

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
-use super::faulty::{Fault, Faulty};
 use super::*;
+use crate::support::faulty::{Faulty, Operation as Fault};
 
 /// What happens.
 #[derive(Clone, Debug)]
@@ -199,11 +199,8 @@ async fn failed_poll(rig: &mut Rig, faulty: &Faulty, model: &mut Model, failing:
     match failing {
         Failing::Append => faulty.fail(Fault::Append, 1),
         Failing::Sync => faulty.fail(Fault::Sync, 1),
-        Failing::SyncAndKill => {
-            faulty.fail(Fault::Sync, 1);
-            faulty.fail(Fault::Truncate, usize::MAX);
-        }
-    }
+        Failing::SyncAndKill => faulty.fail(Fault::Sync, 1).fail(Fault::Truncate, usize::MAX),
+    };
     // A file that was renamed before it was read comes first.
     let control = rig.runtime().control();
     let mut polls = 0;
