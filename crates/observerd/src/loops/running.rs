@@ -19,7 +19,7 @@ use super::errors::{self, ErrorAnalysis};
 use super::escalation::{Escalation, EscalationError};
 use super::health::LoopHealth;
 use super::playbooks::{self, Consolidation};
-use super::tail;
+use super::tail::{self, CorrectionsTail};
 use crate::config::ObserverdConfig;
 use crate::outgoing::{Connector, OutgoingError, OutgoingFilter};
 use crate::store::Store;
@@ -32,6 +32,7 @@ pub struct Loops {
     group: ObservationGroup,
     errors: ObservationHandle<ErrorAnalysis>,
     playbooks: ObservationHandle<Consolidation>,
+    corrections: Option<ObservationHandle<CorrectionsTail>>,
     escalation: Option<Arc<Escalation>>,
     /// What the analysis finds, to the escalation.
     sighting: Mutex<Option<JoinHandle<()>>>,
@@ -74,15 +75,17 @@ impl Loops {
         runs.extend(record(run, &runtime, &observation));
         add(&group, runtime)?;
 
+        let mut corrections = None;
         if let Some(observation) = tail::observation(&config.corrections) {
             let (run, observation) = recorder.open(observation).await;
             let runtime = tail::start(store, &config.corrections, directory, observation.clone())?;
+            corrections = Some(runtime.handle());
             runs.extend(record(run, &runtime, &observation));
             add(&group, runtime)?;
         }
         let sighting = escalation.clone().map(|escalation| tokio::spawn(sight(errors.clone(), escalation)));
         let (sighting, runs) = (Mutex::new(sighting), Mutex::new(runs));
-        Ok(Self { group, errors, playbooks, escalation, sighting, runs })
+        Ok(Self { group, errors, playbooks, corrections, escalation, sighting, runs })
     }
 
     /// The runtimes.
@@ -101,6 +104,12 @@ impl Loops {
     #[must_use]
     pub fn playbooks(&self) -> &ObservationHandle<Consolidation> {
         &self.playbooks
+    }
+
+    /// What a person should know of the file of corrections, though its loop works.
+    pub(crate) fn corrections_warnings(&self) -> Vec<String> {
+        let report = self.corrections.as_ref().and_then(ObservationHandle::latest_snapshot);
+        report.map(|report| report.value.warnings()).unwrap_or_default()
     }
 
     /// The escalation, if there is a webhook.

@@ -131,6 +131,7 @@ impl App {
             reasons.push("the service is stopping".to_owned());
         }
         let mut warnings: Vec<_> = loops.iter().filter_map(LoopHealth::warning).collect();
+        warnings.extend(self.loops.corrections_warnings());
         let escalation = self.loops.escalation().map(Escalation::status);
         if let Some(EscalationStatus { failing: true, last_error, .. }) = &escalation {
             warnings.push(format!("escalation fails: {}", last_error.as_deref().unwrap_or("see the log")));

@@ -118,6 +118,38 @@ async fn corrections_are_tailed_into_the_ring_and_a_restart_doubles_nothing() {
     service.stop().await.unwrap();
 }
 
+/// A loop that works may have nothing to read: health says so, and says no more than that to callers without the token.
+#[tokio::test]
+async fn a_missing_file_and_skipped_lines_are_warnings() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("overseer_corrections.jsonl");
+    let mut config = config(None);
+    config.corrections.path.clone_from(&file);
+    config.corrections.every = std::time::Duration::from_millis(10);
+    let (service, client) = start(config).await;
+    let warned = |client: Client, text: &'static str| async move {
+        loop {
+            let health = client.get("health").await.json();
+            assert_eq!(health["ready"], true);
+            if let Some(warning) = health["warnings"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|known| known.as_str().unwrap().starts_with(text))
+            {
+                return warning.as_str().unwrap().to_owned();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    warned(client.clone(), "the file of corrections is missing").await;
+    std::fs::write(&file, "{\"note\":\"one\"}\nnonsense\n").unwrap();
+    let skipped = warned(client.clone(), "corrections were skipped: 1, the last one at byte 15, ").await;
+    assert!(!skipped.contains("nonsense"), "{skipped}");
+    assert_eq!(warned(client.without_token(), "corrections were skipped").await, "corrections were skipped");
+    service.stop().await.unwrap();
+}
+
 /// Answers each request with 200, and sends its head and body.
 async fn webhook() -> (std::net::SocketAddr, tokio::sync::mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

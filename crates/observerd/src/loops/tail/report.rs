@@ -47,6 +47,29 @@ pub struct TailReport {
     pub checkpoint_problem: String,
 }
 
+impl TailReport {
+    /// What a person should know though each poll succeeds: the text before a colon has no detail.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.file == FileState::Missing {
+            warnings.push("the file of corrections is missing".to_owned());
+        }
+        if let Some(SkippedLine { offset, reason }) = &self.last_skipped {
+            let skipped = self.skipped;
+            warnings.push(format!(
+                "corrections were skipped: {skipped}, the last one at byte {offset}, {reason}"
+            ));
+        }
+        if !self.checkpoint_problem.is_empty() {
+            warnings.push(format!(
+                "the position in the file of corrections is not saved: {}",
+                self.checkpoint_problem
+            ));
+        }
+        warnings
+    }
+}
+
 /// A line that is no correction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SkippedLine {
