@@ -55,7 +55,7 @@ impl Hosts {
                 "the host of the request is not a name of this service: add it to hosts in the configuration",
             ));
         }
-        if request.method() == Method::OPTIONS || self.is_own_page(request.headers()) {
+        if request.method() == Method::OPTIONS || self.is_own_page(request.method(), request.headers()) {
             return Ok(());
         }
         Err(Problem::new(
@@ -81,12 +81,13 @@ impl Hosts {
         }
     }
 
-    fn is_own_page(&self, headers: &HeaderMap) -> bool {
+    fn is_own_page(&self, method: &Method, headers: &HeaderMap) -> bool {
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let Some(origin) = origins.next() else {
             // Another port is the same site. A person who follows a link is no page that calls.
             let is_foreign = |site: &HeaderValue| site == "cross-site" || site == "same-site";
-            let is_link = headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate")
+            let is_link = matches!(*method, Method::GET | Method::HEAD)
+                && headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate")
                 && headers.get("sec-fetch-dest").is_some_and(|dest| dest == "document");
             return is_link || !headers.get_all(SEC_FETCH_SITE).iter().any(is_foreign);
         };

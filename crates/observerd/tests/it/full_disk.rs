@@ -6,6 +6,7 @@ use std::time::Duration;
 use observerd::config::ObserverdConfig;
 use observerd::service::Service;
 use observerd::store::Store;
+use serde_json::{Value, json};
 use watchkeeper_journal::{Durability, Journal, JournalConfig};
 
 use crate::support::faulty::Faulty;
@@ -72,6 +73,43 @@ async fn with_buffered_it_is_200_the_ring_takes_it_and_the_health_is_red() {
     disk.heal();
     assert_eq!(client.post("event", OPERATION).await.json()["durability"], "buffered");
     assert_eq!(client.get("health").await.status, 200);
+    service.stop().await.unwrap();
+}
+
+/// What waits for the disk has a sequence and no position yet; a repeated answer says what is true by then.
+#[tokio::test]
+async fn with_buffered_a_key_is_known_while_the_operation_waits_for_the_disk() {
+    let disk = Faulty::default();
+    let (service, client) = service(&disk, Durability::Buffered).await;
+    disk.set_capacity(0);
+    let keyed = client.with("idempotency-key", "k");
+    let waiting = keyed.post("event", OPERATION).await.json();
+    assert_eq!(
+        (&waiting["durability"], &waiting["sequence"], &waiting["cursor"]),
+        (&json!("memory"), &json!(0), &Value::Null)
+    );
+    assert_eq!(keyed.post("event", OPERATION).await.json()["repeated"], true);
+    disk.heal();
+    client.post("event", OPERATION).await;
+    let written = keyed.post("event", OPERATION).await.json();
+    assert_eq!(
+        (&written["repeated"], &written["durability"], &written["sequence"]),
+        (&json!(true), &json!("buffered"), &json!(0))
+    );
+    let cursor = written["cursor"].as_str().unwrap();
+    assert_eq!(client.get(&format!("events?from={cursor}")).await.json()["events"][0]["sequence"], 1);
+    // Beyond what waits, an operation is in the ring alone: its key is known all the same.
+    disk.set_capacity(0);
+    let large = format!(r#"{{"endpoint":"/put","fill":"{}"}}"#, "x".repeat(1_000_000));
+    while !client.post("event", large.clone()).await.json()["sequence"].is_null() {}
+    let total = client.get("stats").await.json()["total"].as_u64().unwrap();
+    let alone = client.with("idempotency-key", "alone");
+    for repeated in [false, true] {
+        let answer = alone.post("event", large.clone()).await.json();
+        assert_eq!((&answer["sequence"], answer["repeated"].as_bool()), (&Value::Null, Some(repeated)));
+    }
+    assert_eq!(client.get("stats").await.json()["total"], total + 1);
+    disk.heal();
     service.stop().await.unwrap();
 }
 

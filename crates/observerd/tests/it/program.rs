@@ -1,5 +1,6 @@
 //! The program `observerd`, as systemd and a shell see it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -74,6 +75,68 @@ async fn a_second_signal_ends_it_at_once() {
     assert_eq!(tokens(), 0);
 }
 
+/// What programs report is for the service's user, whatever the umask was.
+#[tokio::test]
+async fn files_are_for_the_user_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let program = Program::start(&data, &[]).await;
+    program.client.post("event", r#"{"endpoint":"/put"}"#).await;
+    for file in [
+        data.clone(),
+        data.join("00000000000000000000.jsonl"),
+        data.join("journal.json"),
+        data.join("run/errors"),
+    ] {
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", file.display());
+    }
+    program.kill().await;
+}
+
+/// A client of the replaced system sends no token, and its environment may have an empty one.
+#[tokio::test]
+async fn loopback_open_needs_no_token_and_reads_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("observerd.toml");
+    std::fs::write(&file, "[observerd]\nauth = \"loopback-open\"\n").unwrap();
+    let environment = [("OBSERVERD_TOKEN", "")];
+    let args = ["--config", file.to_str().unwrap()];
+    let program = Program::start_with(&directory.path().join("data"), &args, &environment).await;
+    assert_eq!(
+        program.client.without_token().post("/observer/event", r#"{"endpoint":"/put"}"#).await.status,
+        200
+    );
+    let warnings = program.client.without_token().get("health").await.json()["warnings"].to_string();
+    assert!(warnings.contains("without a token"), "{warnings}");
+    program.kill().await;
+}
+
+/// A log on a full disk, or one that nobody reads, ends nothing.
+#[tokio::test]
+async fn a_log_that_cannot_be_written_ends_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let corrections = directory.path().join("corrections.jsonl");
+    std::fs::write(&corrections, "{}\nnonsense\n").unwrap();
+    let file = directory.path().join("observerd.toml");
+    let settings = format!("[observerd.corrections]\npath = {corrections:?}\nevery = \"10ms\"\n");
+    std::fs::write(&file, format!("[observerd]\n{settings}")).unwrap();
+    let args = ["--config", file.to_str().unwrap(), "--log", "debug"];
+    let program = Program::start_without_log(&directory.path().join("data"), &args).await;
+    while program.client.get("stats").await.json()["by_source"]["overseer_correction"] != 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(program.client.post("event", r#"{"endpoint":"/put"}"#).await.json()["durability"], "group");
+    let health = program.client.get("health").await.json();
+    assert_eq!(health["ready"], true, "{health}");
+    assert!(
+        health["loops"].as_array().unwrap().iter().all(|known| known["last_error"].is_null()),
+        "{health}"
+    );
+    program.signal(Signal::TERM);
+    assert_eq!(program.ended().await.code(), Some(0));
+}
+
 /// The exit code is 2, and what is wrong is on one line.
 fn refused(args: &[&str]) -> String {
     let output = command(args).output().unwrap();
@@ -92,6 +155,9 @@ async fn what_cannot_be_served_is_one_line() {
     let data = data.to_str().unwrap();
     let in_use = refused(&["serve", "--log", "off", "--listen", &address]);
     assert!(in_use.contains(&format!("cannot listen on {address}")), "{in_use}");
+    let other = directory.path().join("other");
+    refused(&["serve", "--log", "off", "--listen", &address, "--data-dir", other.to_str().unwrap()]);
+    assert!(!other.exists(), "a start that cannot listen makes no journal");
     let two = refused(&["serve", "--log", "off", "--listen", "127.0.0.1:0", "--data-dir", data]);
     assert!(two.contains("is in use by another journal"), "{two}");
     let file = directory.path().join("file");

@@ -120,3 +120,20 @@ async fn a_read_that_is_dropped_frees_its_memory() {
 fn never() -> impl stream::Stream<Item = io::Result<Vec<u8>>> + Send {
     stream::pending()
 }
+
+/// What never fits is 413: a client that tries again would do so for ever. What is used by others is 503.
+#[tokio::test]
+async fn more_memory_than_there_is() {
+    let bodies = bodies(10_000);
+    let (_, mut permit) = bodies.read(parts(1, 1_000), Some(1_000), 2_000).await.unwrap();
+    let refused = bodies.take_more(&mut permit, 9_001).unwrap_err();
+    assert_eq!((refused.status, refused.retry_after), (413, None));
+    let other = bodies.reserve(5_000).unwrap();
+    let refused = bodies.take_more(&mut permit, 9_000).unwrap_err();
+    assert_eq!((refused.status, refused.retry_after), (503, Some(1)));
+    drop(other);
+    bodies.take_more(&mut permit, 9_000).unwrap();
+    assert_eq!(bodies.used(), 10_000);
+    drop(permit);
+    assert_eq!(bodies.used(), 0);
+}

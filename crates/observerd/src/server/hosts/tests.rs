@@ -196,6 +196,17 @@ fn requests_of_pages_without_an_origin() {
         .header("sec-fetch-site", "cross-site")
         .header("origin", "https://witness.example.org");
     assert_eq!(status(&hosts, listed), 200, "a page that is listed");
+    for (method, mode, dest, expected) in [
+        (Method::GET, "navigate", "document", 200),
+        (Method::GET, "navigate", "iframe", 403),
+        (Method::GET, "no-cors", "image", 403),
+        (Method::GET, "cors", "empty", 403),
+        (Method::POST, "navigate", "document", 403),
+    ] {
+        let request = asked(&method).header("sec-fetch-site", "cross-site");
+        let request = request.header("sec-fetch-mode", mode).header("sec-fetch-dest", dest);
+        assert_eq!(status(&hosts, request), expected, "{method} {mode} {dest}: a link that a person follows");
+    }
     let preflight = asked(&Method::OPTIONS).header("sec-fetch-site", "cross-site");
     assert_eq!(status(&hosts, preflight), 200);
 }

@@ -26,6 +26,15 @@ impl Program {
         Self::of(&command).await
     }
 
+    /// Over a directory, with a standard error that cannot be written.
+    pub(crate) async fn start_without_log(directory: &Path, args: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "exec \"$@\" 2>/dev/full", "sh", env!("CARGO_BIN_EXE_observerd")]);
+        shell.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(directory).args(args);
+        shell.env("OBSERVERD_TOKEN", TOKEN);
+        Self::of(&shell).await
+    }
+
     /// Without a directory and a token: it makes a token of its own.
     pub(crate) async fn in_memory(environment: &[(&str, &str)]) -> Self {
         let mut command = command(&["serve", "--listen", "127.0.0.1:0"]);
