@@ -238,6 +238,10 @@ async fn the_runs_of_the_loops_are_recorded() {
     let (code, text) = replay(&[]);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("appeared"), "{text}");
+    assert!(
+        text.trim_end().ends_with("stop: requested"),
+        "the loop was stopped, and its record closed: {text}"
+    );
     let (code, text) =
         replay(&["--expect", "eventually", "--at", "/failures", "--at-least", "1", "--within", "1m"]);
     assert_eq!(code, 0, "{text}");

@@ -123,9 +123,12 @@ async fn a_log_that_cannot_be_written_ends_nothing() {
     std::fs::write(&file, format!("[observerd]\n{settings}")).unwrap();
     let args = ["--config", file.to_str().unwrap(), "--log", "debug"];
     let program = Program::start_without_log(&directory.path().join("data"), &args).await;
-    while program.client.get("stats").await.json()["by_source"]["overseer_correction"] != 1 {
-        tokio::task::yield_now().await;
-    }
+    let recorded = async {
+        while program.client.get("stats").await.json()["by_source"]["overseer_correction"] != 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, recorded).await.expect("the loop reads on");
     assert_eq!(program.client.post("event", r#"{"endpoint":"/put"}"#).await.json()["durability"], "group");
     let health = program.client.get("health").await.json();
     assert_eq!(health["ready"], true, "{health}");

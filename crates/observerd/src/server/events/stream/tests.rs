@@ -45,10 +45,12 @@ const COALESCED: Duration = Duration::from_millis(25);
 
 /// What a stream's next pieces say, until there are so many events.
 async fn events(stream: &mut EventStream, count: usize) -> Vec<(String, u64)> {
-    let mut events = Vec::new();
+    let (mut events, mut beats) = (Vec::new(), 0);
     while events.len() < count {
         let chunk: Bytes = stream.next().await.expect("the stream goes on");
         let text = std::str::from_utf8(&chunk).unwrap();
+        beats += usize::from(text.starts_with(": heartbeat"));
+        assert!(beats < 100, "{count} events are there, and {} came", events.len());
         for block in text.split("\n\n").filter(|block| block.contains("data: ")) {
             let field = |name: &str| {
                 let line = block.lines().find_map(|line| line.strip_prefix(name));
