@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use watchkeeper_journal::medium::{Medium, MediumFile, Memory};
 
@@ -34,12 +34,35 @@ pub(crate) struct Faulty {
     faults: Arc<Mutex<Faults>>,
     /// Held by a test while no sync is to end.
     gate: Arc<tokio::sync::Mutex<()>>,
+    /// How many reads end before they wait to be released.
+    reads: Arc<(Mutex<Option<usize>>, Condvar)>,
 }
 
 impl Faulty {
     /// No sync of a file ends while this is held.
     pub(crate) async fn hold_syncs(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.gate.lock().await
+    }
+
+    /// After so many further reads, no read ends until they are released.
+    #[allow(dead_code, reason = "for those who read a journal, such as observerd")]
+    pub(crate) fn hold_reads_after(&self, reads: usize) {
+        *self.reads.0.lock().unwrap() = Some(reads);
+    }
+
+    #[allow(dead_code, reason = "for those who read a journal, such as observerd")]
+    pub(crate) fn release_reads(&self) {
+        *self.reads.0.lock().unwrap() = None;
+        self.reads.1.notify_all();
+    }
+
+    fn wait_to_read(&self) {
+        let (left, changed) = &*self.reads;
+        let mut left = left.lock().unwrap();
+        while *left == Some(0) {
+            left = changed.wait(left).unwrap();
+        }
+        *left = left.map(|left| left - 1);
     }
 
     pub(crate) fn syncs(&self) -> u64 {
@@ -186,6 +209,7 @@ impl MediumFile for FaultyFile {
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.medium.wait_to_read();
         self.file.read_at(offset, bytes)
     }
 

@@ -1,14 +1,21 @@
 //! The operations of the journal, for a loop that analyses the newest ones.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 use watchkeeper::report::debug_as_text;
+use watchkeeper::{
+    ObservationConfig, ObservationRuntime, ObservationRuntimeError, ObservedSource, Observer,
+    StaticSourceProvider,
+};
 use watchkeeper_journal::{Journal, JournalReader, ReadError, ReadFrom, ReadFromError, ReadItem};
 
 use crate::operation::Operation;
+use crate::store::Store;
 
 /// The most operations of a window. The ranges of the settings end with it: a loop that is given more takes this many.
 pub const MAX_WINDOW: usize = 100_000;
@@ -27,6 +34,26 @@ const TURN: u64 = 256;
 
 /// How many times the window is read at most to fill it: not every record is an operation.
 const MOST_WINDOWS: u64 = 64;
+
+/// How a loop over the journal is observed. Its wake begins the next cycle where one has not read all.
+pub(super) fn observation(name: &str, every: Duration) -> ObservationConfig {
+    ObservationConfig {
+        name: Some(name.to_owned()),
+        interval: every,
+        wake: Some(Arc::new(Notify::new())),
+        ..ObservationConfig::default()
+    }
+}
+
+/// Starts such a loop in the background. Its one source is the journal.
+pub(super) fn start<O: Observer<Source = Journal>>(
+    store: &Store,
+    observer: O,
+    observation: ObservationConfig,
+) -> Result<ObservationRuntime<O>, ObservationRuntimeError> {
+    let sources = vec![ObservedSource::new("journal", store.journal().clone())];
+    ObservationRuntime::start_in_background(StaticSourceProvider::new(sources), observer, observation)
+}
 
 /// How far a loop has read the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

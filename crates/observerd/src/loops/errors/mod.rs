@@ -14,14 +14,14 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use watchkeeper::{
     DynError, ObservationConfig, ObservationRuntime, ObservationRuntimeError, ObservedSource, Observer,
-    StaticSourceProvider, async_trait,
+    async_trait,
 };
 use watchkeeper_journal::Journal;
 
 use crate::config::ErrorsConfig;
 use crate::loops::changes::{Change, Emitted};
 use crate::loops::first;
-use crate::loops::recent::{MAX_WINDOW, Recent, RecentError};
+use crate::loops::recent::{self, MAX_WINDOW, Recent, RecentError};
 use crate::store::Store;
 
 pub use report::{ClusterEvent, ClusterPage, Clusters, ErrorReport, MAX_FAILING};
@@ -34,12 +34,7 @@ pub const NAME: &str = "errors";
 /// How the analysis is observed: give it a `parent`, and what it resumes from, before [`start`].
 #[must_use]
 pub fn observation(config: &ErrorsConfig) -> ObservationConfig {
-    ObservationConfig {
-        name: Some(NAME.to_owned()),
-        interval: config.every,
-        wake: Some(Arc::new(Notify::new())),
-        ..ObservationConfig::default()
-    }
+    recent::observation(NAME, config.every)
 }
 
 /// Starts the analysis of a store's journal in the background.
@@ -52,9 +47,7 @@ pub fn start(
     config: &ErrorsConfig,
     observation: ObservationConfig,
 ) -> Result<ObservationRuntime<ErrorAnalysis>, ObservationRuntimeError> {
-    let sources = vec![ObservedSource::new("journal", store.journal().clone())];
-    let analysis = ErrorAnalysis::new(config);
-    ObservationRuntime::start_in_background(StaticSourceProvider::new(sources), analysis, observation)
+    recent::start(store, ErrorAnalysis::new(config), observation)
 }
 
 /// The observer: its one source is the journal.

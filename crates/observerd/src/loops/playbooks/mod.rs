@@ -29,7 +29,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use watchkeeper::{
     DynError, ObservationConfig, ObservationRuntime, ObservationRuntimeError, ObservedSource, Observer,
-    StaticSourceProvider, async_trait,
+    async_trait,
 };
 use watchkeeper_journal::Journal;
 
@@ -37,7 +37,7 @@ use crate::config::PlaybooksConfig;
 use crate::loops::changes::{Change, Emitted};
 use crate::loops::first;
 use crate::loops::intern::Interner;
-use crate::loops::recent::{MAX_WINDOW, Recent, RecentError};
+use crate::loops::recent::{self, MAX_WINDOW, Recent, RecentError};
 use crate::operation::Operation;
 use crate::store::Store;
 
@@ -52,12 +52,7 @@ pub const NAME: &str = "playbooks";
 /// How the consolidation is observed: give it a `parent`, and what it resumes from, before [`start`].
 #[must_use]
 pub fn observation(config: &PlaybooksConfig) -> ObservationConfig {
-    ObservationConfig {
-        name: Some(NAME.to_owned()),
-        interval: config.every,
-        wake: Some(Arc::new(Notify::new())),
-        ..ObservationConfig::default()
-    }
+    recent::observation(NAME, config.every)
 }
 
 /// Starts the consolidation of a store's journal in the background.
@@ -70,9 +65,7 @@ pub fn start(
     config: &PlaybooksConfig,
     observation: ObservationConfig,
 ) -> Result<ObservationRuntime<Consolidation>, ObservationRuntimeError> {
-    let sources = vec![ObservedSource::new("journal", store.journal().clone())];
-    let consolidation = Consolidation::new(config);
-    ObservationRuntime::start_in_background(StaticSourceProvider::new(sources), consolidation, observation)
+    recent::start(store, Consolidation::new(config), observation)
 }
 
 /// The observer: its one source is the journal.

@@ -3,10 +3,8 @@
 use super::*;
 use crate::support::faulty::{Faulty, Operation as Fault};
 
-#[tokio::test]
-async fn a_tail_that_is_stopped_while_its_lines_are_appended_neither_doubles_nor_loses() {
-    let faulty = Faulty::default();
-    let mut rig = Rig::on(&faulty);
+/// Lines 0 to 2 are recorded, and 3 to 5 are being appended until the guard is dropped.
+async fn append_in_flight<'a>(faulty: &'a Faulty, rig: &mut Rig) -> tokio::sync::MutexGuard<'a, ()> {
     rig.start().await;
     rig.write(lines(0..3));
     rig.caught_up().await;
@@ -19,6 +17,14 @@ async fn a_tail_that_is_stopped_while_its_lines_are_appended_neither_doubles_nor
         .within(Duration::from_secs(30))
         .await
         .unwrap();
+    held
+}
+
+#[tokio::test]
+async fn a_tail_that_is_stopped_while_its_lines_are_appended_neither_doubles_nor_loses() {
+    let faulty = Faulty::default();
+    let mut rig = Rig::on(&faulty);
+    let held = append_in_flight(&faulty, &mut rig).await;
     // The same store gets another tail: what the first one has begun comes first.
     let service = rig.service.take().unwrap();
     let _ = service.tail.stop().await;
@@ -43,18 +49,7 @@ async fn a_tail_that_is_stopped_while_its_lines_are_appended_neither_doubles_nor
 async fn a_poll_that_is_cut_off_while_its_lines_are_appended_is_finished_by_the_next_one() {
     let faulty = Faulty::default();
     let mut rig = Rig::on(&faulty);
-    rig.start().await;
-    rig.write(lines(0..3));
-    rig.caught_up().await;
-    rig.write(lines(3..6));
-    let held = faulty.hold_syncs().await;
-    let syncs = faulty.syncs();
-    let _ = rig.runtime().control().poll_now().await;
-    watchkeeper::until("the append is in flight", || async { faulty.syncs() > syncs })
-        .every(Duration::from_millis(1))
-        .within(Duration::from_secs(30))
-        .await
-        .unwrap();
+    let held = append_in_flight(&faulty, &mut rig).await;
     let handle = rig.runtime().handle();
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(31)).await;

@@ -7,6 +7,10 @@ use watchkeeper_journal::{Entry, Journal, JournalConfig, ReadFrom};
 
 use super::*;
 
+#[path = "../../../../../journal/tests/journal/faulty.rs"]
+#[allow(dead_code, reason = "the journal's tests need more of it")]
+mod faulty;
+
 struct Rig {
     journal: Journal,
     live: Live,
@@ -188,4 +192,42 @@ async fn what_was_retired_meanwhile_is_a_gap() {
         }
     }
     assert_eq!(gaps, 1);
+}
+
+/// What was read before the disk stalled goes out before a heartbeat says that it was passed.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_stalls_in_the_middle_loses_nothing() {
+    for reads in 1..8 {
+        let disk = faulty::Faulty::default();
+        let journal = Journal::open_on(
+            Arc::new(disk.clone()),
+            JournalConfig { reserve: 0, ..JournalConfig::default() },
+        );
+        let journal = journal.await.unwrap();
+        for endpoint in std::iter::once("/wanted").chain(std::iter::repeat_n("/other", 100)) {
+            let body = serde_json::json!({"endpoint": endpoint, "fill": "x".repeat(30_000)});
+            journal.append(Entry::new(&body).unwrap()).await.unwrap();
+        }
+        let live = Live::follow(&journal).unwrap();
+        let slot = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let filter = Filter { endpoint: Some("/wanted".to_owned()), ..Filter::default() };
+        let reader = journal.reader(ReadFrom::Oldest).unwrap();
+        let mut stream = EventStream::new(&journal, &live, reader, filter, CancellationToken::new(), slot);
+        let _ = stream.next().await;
+        disk.hold_reads_after(reads);
+        let mut text = String::new();
+        while stream.cursor.seq() < 101 {
+            tokio::select! {
+                chunk = stream.next() => text.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap()),
+                // A thread that reads holds the paused clock.
+                () = async { loop { tokio::task::yield_now().await; tokio::time::advance(HEARTBEAT).await; } } => {}
+            }
+            if text.contains("heartbeat") {
+                disk.release_reads();
+            }
+        }
+        assert_eq!(text.matches("event: operation").count(), 1, "after {reads} reads: {}", text.len());
+        disk.release_reads();
+        journal.close().await.unwrap();
+    }
 }
