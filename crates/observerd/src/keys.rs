@@ -116,6 +116,10 @@ impl Keys {
         let known = KnownKey { fingerprint: key.fingerprint.clone(), recorded: Some(recorded), last };
         self.known.insert(key.key.clone(), known);
         self.order.push_back((last, key.key.clone()));
+        // While the disk takes nothing the numbers stand still, and the keys must not grow.
+        while self.order.len() as u64 > self.window {
+            self.forget_oldest();
+        }
     }
 
     /// The request was not recorded: the key is free.
@@ -127,14 +131,17 @@ impl Keys {
 
     /// Keys of records before the window are free. Those of requests that end late may be known a little longer.
     fn forget(&mut self, next: u64) {
-        while let Some((last, name)) = self.order.front()
-            && next.saturating_sub(*last) > self.window
-        {
-            let is_of_it = |known: &KnownKey| known.recorded.is_some() && known.last == *last;
-            if self.known.get(name).is_some_and(is_of_it) {
-                self.known.remove(name);
-            }
-            self.order.pop_front();
+        while self.order.front().is_some_and(|(last, _)| next.saturating_sub(*last) > self.window) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((last, name)) = self.order.pop_front() else { return };
+        // It may have been used again since.
+        let is_of_it = |known: &KnownKey| known.recorded.is_some() && known.last == last;
+        if self.known.get(&name).is_some_and(is_of_it) {
+            self.known.remove(&name);
         }
     }
 }
@@ -155,3 +162,30 @@ pub enum KeyError {
 }
 
 debug_as_text!(KeyError);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Operations that a full disk leaves in memory have no numbers, and the next one stays the same.
+    #[test]
+    fn keys_are_bounded_while_the_numbers_stand_still() {
+        let mut keys = Keys::new(10);
+        let recorded = Recorded {
+            sequence: None,
+            count: 1,
+            cursor: None,
+            durability: Durability::Memory,
+            is_repeated: false,
+        };
+        for nth in 0..1_000 {
+            let key = Key::new(&format!("k{nth}"), b"body").unwrap();
+            assert_eq!(keys.begin(&key, 7), Ok(None));
+            keys.done(&key, recorded, 7);
+            assert_eq!(keys.begin(&key, 7), Ok(Some(Recorded { is_repeated: true, ..recorded })));
+            assert!(keys.known.len() <= 10 && keys.order.len() <= 10);
+        }
+        let forgotten = Key::new("k5", b"body").unwrap();
+        assert_eq!(keys.begin(&forgotten, 7), Ok(None));
+    }
+}
