@@ -128,7 +128,7 @@ impl Numbers {
 fn block<T>(numbers: &mut Numbers, parent: &Header, transactions: Vec<T>) -> Arc<Block<T>> {
     let (hash, height) = (numbered(numbers.next()), parent.height + 1);
     let header = Header { hash, parent: parent.hash, height, work: 1, time: 0 };
-    Arc::new(Block { header, transactions })
+    Arc::new(Block::new(header, transactions))
 }
 
 fn genesis() -> Header {

@@ -39,8 +39,34 @@ pub struct Header {
 pub struct Block<T> {
     /// What links it into the graph.
     pub header: Header,
-    /// Its transactions.
+    /// Its transactions; none below [`Detail::Transactions`].
     pub transactions: Vec<T>,
+    /// How much of the block was read.
+    pub detail: Detail,
+}
+
+/// How much of a block is read, or was read; each includes the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Detail {
+    /// The header alone: which transactions the block has is unknown.
+    Header,
+    /// The transactions, without what became of them.
+    Transactions,
+    /// The transactions with their results, such as fees and failures.
+    Results,
+}
+
+impl<T> Block<T> {
+    /// A block that was read in full.
+    pub fn new(header: Header, transactions: Vec<T>) -> Self {
+        Self { header, transactions, detail: Detail::Results }
+    }
+
+    /// A block of which only the header is known.
+    #[must_use]
+    pub fn unread(header: Header) -> Self {
+        Self { header, transactions: Vec::new(), detail: Detail::Header }
+    }
 }
 
 /// A transaction of any chain.
@@ -49,7 +75,7 @@ pub trait Transaction: Clone + fmt::Debug + PartialEq + Send + Sync + 'static {
     fn id(&self) -> Hash;
 
     /// What it has in common with any replacement, so that one branch includes at most one of them: sender and nonce,
-    /// or the outputs that it spends.
+    /// or the outputs that it spends. Empty if nobody signed it: nothing can replace it.
     fn conflicts(&self) -> Vec<Vec<u8>>;
 }
 

@@ -66,7 +66,7 @@ mod graph;
 mod observer;
 pub mod projection;
 
-pub use block::{Block, Hash, Header, Height, ParseHashError, Transaction, Work};
+pub use block::{Block, Detail, Hash, Header, Height, ParseHashError, Transaction, Work};
 pub use event::ChainEvent;
 pub use graph::{Branch, Graph, InsertError, Inserted, OnBranch, Path, PruneError};
 pub use observer::{

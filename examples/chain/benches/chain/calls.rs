@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, StaticSourceProvider};
 use watchkeeper_chain::adapter::{ChainClient, ChainIdentity, MemoryNode};
-use watchkeeper_chain::{Block, ChainConfig, ChainObserver, ChainSource, Hash, Header, Height, Start};
+use watchkeeper_chain::{
+    Block, ChainConfig, ChainObserver, ChainSource, Detail, Hash, Header, Height, Start,
+};
 
 use crate::catch_up::Nothing;
 use crate::chains::hash;
@@ -59,7 +61,7 @@ async fn by_hand(count: usize) -> [Calls; 2] {
             }
             let (node, head) = best.unwrap();
             if head.hash != *known {
-                *known = node.block(head.hash).await.unwrap().unwrap().header.hash;
+                *known = node.block(head.hash, Detail::Results).await.unwrap().unwrap().header.hash;
             }
         }
         taken.push(calls(&nodes));
@@ -118,7 +120,7 @@ fn lead(nodes: &[Node], height: Height) {
     let header = Header { hash: hash(height), parent, height, work: 1, time: 0 };
     for node in nodes {
         let mut script = node.script();
-        script.blocks.entry(header.hash).or_insert(Block { header, transactions: Vec::new() });
+        script.blocks.entry(header.hash).or_insert(Block::new(header, Vec::new()));
         script.head = Some(header.hash);
     }
 }

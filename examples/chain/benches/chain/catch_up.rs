@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use watchkeeper::{ObservationConfig, ObservationRuntime, ObservedSource, StaticSourceProvider, async_trait};
 use watchkeeper_chain::adapter::{ChainClient, ChainError, ChainIdentity};
 use watchkeeper_chain::{
-    Block, ChainConfig, ChainObserver, ChainSource, Hash, Header, Height, Start, Transaction,
+    Block, ChainConfig, ChainObserver, ChainSource, Detail, Hash, Header, Height, Start, Transaction,
 };
 
 use crate::chains::{Plain, RIVAL_EVERY, hash, one_branch};
@@ -87,8 +87,8 @@ impl ChainClient for Swift {
         Ok(usize::try_from(height).ok().and_then(|place| self.0.0.get(place)).copied())
     }
 
-    async fn block(&self, hash: Hash) -> Result<Option<Block<Nothing>>, ChainError> {
+    async fn block(&self, hash: Hash, detail: Detail) -> Result<Option<Block<Nothing>>, ChainError> {
         let header = self.0.1.get(&hash).copied();
-        Ok(header.map(|header| Block { header, transactions: Vec::new() }))
+        Ok(header.map(|header| Block::new(header, Vec::new())))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use watchkeeper_chain::adapter::{ChainClient, ChainError, ChainIdentity};
-use watchkeeper_chain::{Block, Hash, Header, Height};
+use watchkeeper_chain::{Block, Detail, Hash, Header, Height};
 
 use crate::kernel::Kernel;
 use crate::opened::Opened;
@@ -67,7 +67,7 @@ impl ChainClient for BitcoinClient {
         self.ask("header_at", move |kernel| kernel.header_at(height)).await
     }
 
-    async fn block(&self, hash: Hash) -> Result<Option<Block<BitcoinTransaction>>, ChainError> {
+    async fn block(&self, hash: Hash, _: Detail) -> Result<Option<Block<BitcoinTransaction>>, ChainError> {
         self.ask("block", move |kernel| kernel.block(hash)).await
     }
 }

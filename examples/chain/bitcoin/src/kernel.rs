@@ -131,7 +131,7 @@ impl Kernel {
             method: "block",
             reason: format!("the spent outputs of {hash} are not those of its inputs"),
         })?;
-        Ok(Some(Block { header: self.header_of(entry), transactions }))
+        Ok(Some(Block::new(self.header_of(entry), transactions)))
     }
 
     fn entry(&self, hash: Hash) -> Option<BlockTreeEntry<'_>> {

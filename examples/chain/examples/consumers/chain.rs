@@ -93,7 +93,7 @@ pub(crate) fn lead(node: &Node, branch: Branch, height: Height, of: impl Fn(Heig
     let mut script = node.script();
     for height in 0..=height {
         let header = branch.header(height);
-        script.blocks.entry(header.hash).or_insert_with(|| Block { header, transactions: of(height) });
+        script.blocks.entry(header.hash).or_insert_with(|| Block::new(header, of(height)));
     }
     script.head = Some(branch.hash(height));
 }

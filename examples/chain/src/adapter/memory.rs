@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{ChainClient, ChainError, ChainIdentity};
-use crate::{Block, Hash, Header, Height, Transaction};
+use crate::{Block, Detail, Hash, Header, Height, Transaction};
 
 /// One node; clones are the same node.
 #[derive(Clone, Debug)]
@@ -113,7 +113,7 @@ impl<T: Transaction> ChainClient for MemoryNode<T> {
         self.asked("header_at", branch).await
     }
 
-    async fn block(&self, hash: Hash) -> Result<Option<Block<T>>, ChainError> {
+    async fn block(&self, hash: Hash, _: Detail) -> Result<Option<Block<T>>, ChainError> {
         self.asked("block", |script| script.blocks.get(&hash).cloned()).await
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{Block, Hash, Header, Height, Transaction};
+use crate::{Block, Detail, Hash, Header, Height, Transaction};
 use watchkeeper::report::debug_as_text;
 
 pub use memory::{MemoryNode, Script};
@@ -38,8 +38,9 @@ pub trait ChainClient: Clone + Send + Sync + 'static {
     /// The header at this height of the node's own branch.
     async fn header_at(&self, height: Height) -> Result<Option<Header>, ChainError>;
 
-    /// The block of this hash with its transactions, on any branch.
-    async fn block(&self, hash: Hash) -> Result<Option<Block<Self::Transaction>>, ChainError>;
+    /// The block of this hash, on any branch: its transactions, and their results if `detail` asks for them.
+    async fn block(&self, hash: Hash, detail: Detail)
+    -> Result<Option<Block<Self::Transaction>>, ChainError>;
 }
 
 /// Which chain a node is on.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Start;
 use super::fetch::{Found, Question};
 use crate::adapter::{ChainClient, ChainError};
-use crate::{Graph, Hash, Header, Height};
+use crate::{Detail, Graph, Hash, Header, Height};
 
 /// One node, asked with a limit.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl<C: ChainClient> NodeAnswer<C> {
             Question::Final(head) => Found::Final(head, self.within(self.client.finalised()).await),
             Question::Root { start, genesis, head } => Found::Root(self.root(start, genesis, head).await),
             Question::Block(header) => {
-                let block = self.within(self.client.block(header.hash)).await;
+                let block = self.within(self.client.block(header.hash, Detail::Results)).await;
                 let checked = block.and_then(|block| match block {
                     Some(block) if block.header != header => {
                         Err(self.untrue("block", format!("{:?} does not match its header", header.hash)))

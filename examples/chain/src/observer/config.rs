@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::adapter::ChainIdentity;
-use crate::{Hash, Header, Height};
+use crate::{Detail, Hash, Header, Height};
 use watchkeeper::report::debug_as_text;
 
 /// Where the observation of a chain begins. Blocks below it are not requested and count as final.
@@ -68,6 +68,20 @@ pub struct ChainConfig {
     /// is asked for its last final block when its head changes. If that request fails, it is sent again after an
     /// interval, which doubles each time up to this limit.
     pub identify_every: Duration,
+    /// How much of each block is read, and is in the events. Default: [`Detail::Results`], which wallets need.
+    ///
+    /// Less costs less: below it no receipts are requested, and with [`Detail::Header`] no block is. If every node that
+    /// has a block fails to return this much of it, less is read: heads, branches and finality do not wait for it.
+    pub detail: Detail,
+    /// How many consecutive answers with a head that is not heavier than a node's last one, and does not descend from
+    /// it, it takes before the node's last head is given up; 1 gives it up at once. Default: 6.
+    ///
+    /// An address that is served by several backends answers with older heads now and then. A heavier branch is
+    /// followed at once.
+    pub lighter_after: u32,
+    /// The same as time since the first of these answers: what comes first counts. Default: the larger of 10 s and 3
+    /// intervals.
+    pub lighter_for: Duration,
     /// How many blocks a node may be behind before it lags. Default: 3.
     pub lagging_after: Height,
     /// How many fresh public nodes a [`ChainView::target`](super::ChainView::target) needs. Default: 3.
@@ -117,6 +131,9 @@ impl ChainConfig {
             stale_after: Duration::from_secs(2).max(interval.saturating_mul(3)).min(Duration::from_hours(24)),
             forget_after: Duration::from_mins(1).max(interval.saturating_mul(5)),
             identify_every: Duration::from_secs(30),
+            detail: Detail::Results,
+            lighter_after: 6,
+            lighter_for: Duration::from_secs(10).max(interval.saturating_mul(3)),
             lagging_after: 3,
             public_quorum: 3,
             backfill: 512,

@@ -117,7 +117,7 @@ pub use view::{Agreement, ChainView, NodeView, Progress};
 /// };
 /// let node = MemoryNode::new(ChainIdentity { id: "docs".to_owned(), genesis: Hash([1; 32]) });
 /// for header in (1..=3).map(header) {
-///     let block = Block { header, transactions: vec![Nothing] };
+///     let block = Block::new(header, vec![Nothing]);
 ///     node.script().blocks.insert(header.hash, block);
 ///     node.script().head = Some(header.hash);
 /// }

@@ -13,19 +13,19 @@ impl AccountTransaction for EthereumTransaction {
     }
 
     fn nonce(&self) -> u64 {
-        self.nonce
+        self.nonce.unwrap_or_default()
     }
 
     fn to(&self) -> Option<Address> {
-        self.to.filter(|_| self.succeeded)
+        self.to.filter(|_| self.succeeded.unwrap_or_default())
     }
 
     fn value(&self) -> Amount {
-        if self.succeeded { wei(self.value) } else { 0 }
+        if self.succeeded.unwrap_or_default() { wei(self.value.unwrap_or_default()) } else { 0 }
     }
 
     fn fee(&self) -> Amount {
-        wei(self.fee)
+        wei(self.fee.unwrap_or_default())
     }
 }
 

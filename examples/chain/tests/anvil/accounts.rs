@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use alloy::hex;
+use watchkeeper_chain::Detail;
 use watchkeeper_chain::adapter::ChainClient;
 use watchkeeper_chain::adapter::ethereum::anvil::Anvil;
 use watchkeeper_chain::adapter::ethereum::{Address, TransactionRequest, U256};
@@ -24,11 +25,11 @@ impl Books {
     async fn move_by_the_head_of(&mut self, node: &Anvil) {
         let client = node.client();
         let head = client.head().await.unwrap();
-        for it in client.block(head.hash).await.unwrap().unwrap().transactions {
-            *self.0.entry(it.from).or_default() -= it.fee;
-            if it.succeeded {
-                *self.0.entry(it.from).or_default() -= it.value;
-                *self.0.entry(it.to.unwrap()).or_default() += it.value;
+        for it in client.block(head.hash, Detail::Results).await.unwrap().unwrap().transactions {
+            *self.0.entry(it.from).or_default() -= it.fee.unwrap();
+            if it.succeeded.unwrap() {
+                *self.0.entry(it.from).or_default() -= it.value.unwrap();
+                *self.0.entry(it.to.unwrap()).or_default() += it.value.unwrap();
             }
         }
     }
@@ -75,9 +76,9 @@ async fn a_failed_transaction_costs_its_fee_and_a_creation_pays_its_contract() {
         node.mine(1).await.unwrap();
         let client = node.client();
         let head = client.head().await.unwrap();
-        let block = client.block(head.hash).await.unwrap().unwrap();
+        let block = client.block(head.hash, Detail::Results).await.unwrap().unwrap();
         let [created] = &block.transactions[..] else { panic!("{block:?}") };
-        assert_eq!((created.succeeded, created.to.is_some()), (succeeds, succeeds));
+        assert_eq!((created.succeeded, created.to.is_some()), (Some(succeeds), succeeds));
         books.move_by_the_head_of(&node).await;
     }
     assert_eq!(books.0.len(), accounts.len() + 1);
@@ -123,7 +124,7 @@ async fn a_replacement_conflicts_with_what_it_replaces() {
 async fn head_transaction(node: &Anvil) -> watchkeeper_chain::adapter::ethereum::EthereumTransaction {
     let client = node.client();
     let head = client.head().await.unwrap();
-    let mut block = client.block(head.hash).await.unwrap().unwrap();
+    let mut block = client.block(head.hash, Detail::Results).await.unwrap().unwrap();
     assert_eq!(block.transactions.len(), 1, "{block:?}");
     block.transactions.remove(0)
 }

@@ -2,7 +2,7 @@
 
 use watchkeeper_chain::adapter::ethereum::anvil::{Anvil, AnvilConfig};
 use watchkeeper_chain::adapter::{ChainClient, ChainError};
-use watchkeeper_chain::{Block, Hash};
+use watchkeeper_chain::{Block, Detail, Hash};
 
 use crate::common::{branch, ether, hashes, node};
 
@@ -25,12 +25,12 @@ async fn headers_are_found_by_hash_and_by_height_and_unknown_ones_are_none() {
         assert_eq!(header.height, height);
         assert_eq!(client.header(header.hash).await.unwrap(), Some(header));
         let empty = Block { header, transactions: vec![] };
-        assert_eq!(client.block(header.hash).await.unwrap(), Some(empty));
+        assert_eq!(client.block(header.hash, Detail::Results).await.unwrap(), Some(empty));
     }
     let unknown = Hash([7; 32]);
     assert_eq!(client.header_at(4).await.unwrap(), None);
     assert_eq!(client.header(unknown).await.unwrap(), None);
-    assert_eq!(client.block(unknown).await.unwrap(), None);
+    assert_eq!(client.block(unknown, Detail::Results).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -44,15 +44,15 @@ async fn a_block_has_its_transactions_in_their_order() {
     node.mine(1).await.unwrap();
     let client = node.client();
     let head = client.head().await.unwrap();
-    let block = client.block(head.hash).await.unwrap().unwrap();
+    let block = client.block(head.hash, Detail::Results).await.unwrap().unwrap();
     assert_eq!(block.header, head);
     let found: Vec<_> = block.transactions.iter().map(|it| (it.from, it.to, it.nonce, it.value)).collect();
-    let of = |from: usize, to: usize, nonce| (accounts[from], Some(accounts[to]), nonce, ether(1));
+    let of = |from: usize, to: usize, nonce| (accounts[from], Some(accounts[to]), Some(nonce), Some(ether(1)));
     assert_eq!(found.len(), 3);
     assert!([of(0, 1, 0), of(0, 2, 1), of(1, 2, 0)].iter().all(|wanted| found.contains(wanted)), "{found:?}");
     let hashes: Vec<_> = block.transactions.iter().map(|it| it.hash).collect();
     assert!(sent.iter().all(|hash| hashes.contains(hash)));
-    assert!(block.transactions.iter().all(|it| it.succeeded && !it.fee.is_zero()));
+    assert!(block.transactions.iter().all(|it| it.succeeded == Some(true) && !it.fee.unwrap().is_zero()));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use watchkeeper_chain::Detail;
 use watchkeeper_chain::adapter::{ChainClient, ChainError};
 
 use crate::common::{branch, hashes, node};
@@ -18,7 +19,7 @@ async fn a_node_that_hangs_times_out_and_answers_when_it_resumes() {
         let hangs = hasty.head().await;
         assert!(matches!(&hangs, Err(ChainError::TimedOut { after, .. }) if *after == limit), "{hangs:?}");
     }
-    let hangs = hasty.block(head.hash).await;
+    let hangs = hasty.block(head.hash, Detail::Results).await;
     assert!(matches!(hangs, Err(ChainError::TimedOut { .. })), "{hangs:?}");
     node.resume().unwrap();
     assert_eq!(client.head().await.unwrap(), head);

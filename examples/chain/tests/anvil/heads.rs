@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::timeout;
+use watchkeeper_chain::Detail;
 use watchkeeper_chain::adapter::ChainClient;
 use watchkeeper_chain::adapter::ethereum::NewHeads;
 
@@ -56,7 +57,7 @@ async fn with_automine_every_transaction_makes_a_block() {
         woken(&wake).await;
         let head = node.client().head().await.unwrap();
         assert_eq!(head.height, height);
-        let block = node.client().block(head.hash).await.unwrap().unwrap();
+        let block = node.client().block(head.hash, Detail::Results).await.unwrap().unwrap();
         assert_eq!(block.transactions.iter().map(|it| it.hash).collect::<Vec<_>>(), [sent]);
     }
     node.set_automine(false).await.unwrap();

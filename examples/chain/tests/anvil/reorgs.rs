@@ -1,5 +1,6 @@
 //! Branches that leave and come back.
 
+use watchkeeper_chain::Detail;
 use watchkeeper_chain::adapter::ethereum::anvil::AnvilError;
 use watchkeeper_chain::adapter::{ChainClient, ChainError};
 
@@ -38,13 +39,13 @@ async fn a_reorg_takes_transactions_away() {
     node.transfer(accounts[0], accounts[1], ether(5)).await.unwrap();
     node.mine(1).await.unwrap();
     let with = client.head().await.unwrap();
-    assert_eq!(client.block(with.hash).await.unwrap().unwrap().transactions.len(), 1);
+    assert_eq!(client.block(with.hash, Detail::Results).await.unwrap().unwrap().transactions.len(), 1);
     assert_eq!(node.balance(accounts[1]).await.unwrap(), own + ether(5));
     node.reorg(1).await.unwrap();
     let without = client.head().await.unwrap();
     assert_eq!((without.height, without.parent), (with.height, with.parent));
-    assert_eq!(client.block(without.hash).await.unwrap().unwrap().transactions, []);
-    assert_eq!(client.block(with.hash).await.unwrap(), None);
+    assert_eq!(client.block(without.hash, Detail::Results).await.unwrap().unwrap().transactions, []);
+    assert_eq!(client.block(with.hash, Detail::Results).await.unwrap(), None);
     assert_eq!(node.balance(accounts[1]).await.unwrap(), own);
 }
 

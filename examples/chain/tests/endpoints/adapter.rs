@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use watchkeeper_chain::adapter::ethereum::{EndpointError, EthereumClient};
 use watchkeeper_chain::adapter::{ChainClient, ChainError};
-use watchkeeper_chain::{Hash, Header};
+use watchkeeper_chain::{Detail, Hash, Header};
 
 use crate::fake::{FakeNode, SECRET, client, error, forged, hash, result, wire_header};
 
@@ -111,7 +111,7 @@ async fn an_empty_chain_has_no_head() {
     assert!(matches!(failure(node.client().identity().await), ChainError::Empty { .. }));
     assert_eq!(node.client().finalised().await.unwrap(), None);
     assert_eq!(node.client().header_at(0).await.unwrap(), None);
-    assert_eq!(node.client().block(Hash([1; 32])).await.unwrap(), None);
+    assert_eq!(node.client().block(Hash([1; 32]), Detail::Results).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn an_unreadable_answer_is_malformed() {
         );
         let error = failure(node.client().identity().await);
         assert!(matches!(error, ChainError::Malformed { .. }), "{body}: {error:?}");
-        let error = failure(node.client().block(Hash([1; 32])).await);
+        let error = failure(node.client().block(Hash([1; 32]), Detail::Results).await);
         assert!(matches!(error, ChainError::Malformed { .. }), "{body}: {error:?}");
     }
 }
@@ -176,8 +176,10 @@ async fn refusals_are_reported_with_their_reason() {
             Some((StatusCode::from_u16(status).unwrap(), body.to_string()).into_response())
         })
         .await;
-        for error in [failure(node.client().head().await), failure(node.client().block(Hash([1; 32])).await)]
-        {
+        for error in [
+            failure(node.client().head().await),
+            failure(node.client().block(Hash([1; 32]), Detail::Results).await),
+        ] {
             assert!(matches!(error, ChainError::Refused { .. }), "{error:?}");
             assert!(error.to_string().ends_with(says), "{error}");
         }
@@ -275,7 +277,10 @@ async fn a_node_that_limits_the_rate_is_not_asked_again() {
     .await;
     let client = node.client();
     for _ in 0..3 {
-        for error in [failure(client.head().await), failure(client.clone().block(Hash([1; 32])).await)] {
+        for error in [
+            failure(client.head().await),
+            failure(client.clone().block(Hash([1; 32]), Detail::Results).await),
+        ] {
             let ChainError::RateLimited { retry_after: Some(left), .. } = error else { panic!("{error:?}") };
             assert!(left <= Duration::from_mins(1));
         }
@@ -293,7 +298,7 @@ async fn a_node_that_does_not_answer_times_out() {
     for error in [
         failure(client.head().await),
         failure(client.identity().await),
-        failure(client.block(Hash([1; 32])).await),
+        failure(client.block(Hash([1; 32]), Detail::Results).await),
     ] {
         assert!(matches!(error, ChainError::TimedOut { after, .. } if after == limit), "{error:?}");
     }

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use watchkeeper::ObservedSource;
 use watchkeeper_chain::adapter::{ChainClient, ChainError, ChainIdentity};
 use watchkeeper_chain::{
-    Agreement, Block, ChainConfig, ChainObserver, ChainSource, Hash, Header, Height, Start,
+    Agreement, Block, ChainConfig, ChainObserver, ChainSource, Detail, Hash, Header, Height, Start,
 };
 
 use crate::common::{
@@ -166,7 +166,7 @@ async fn it_begins_below_the_furthest_honest_node() {
     let tree = Tree::new(&long("a", 100));
     let (behind, liar, good) = (tree.node("a5"), tree.node("a50"), tree.node("a100"));
     let far = Header { height: 1_000, hash: hash("x"), parent: hash("y"), ..tree.header("a50") };
-    liar.script().blocks.insert(far.hash, Block { header: far, transactions: Vec::new() });
+    liar.script().blocks.insert(far.hash, Block::new(far, Vec::new()));
     liar.script().head = Some(far.hash);
     let config = ChainConfig { start: Start::Recent(10), ..config() };
     let nodes = local(&[("n1", &behind), ("n2", &liar), ("n3", &good)]);
@@ -259,8 +259,8 @@ impl ChainClient for Narrow {
         self.node.header_at(height).await
     }
 
-    async fn block(&self, hash: Hash) -> Result<Option<Block<Named>>, ChainError> {
-        self.node.block(hash).await
+    async fn block(&self, hash: Hash, detail: Detail) -> Result<Option<Block<Named>>, ChainError> {
+        self.node.block(hash, detail).await
     }
 }
 

@@ -9,7 +9,7 @@ use crate::common::{Node, Tree, Watched, config, fold, hash, local, long, show};
 /// Gives a node this header, and makes it the head.
 pub(crate) fn lie(node: &Node, header: Header) {
     let mut script = node.script();
-    script.blocks.insert(header.hash, Block { header, transactions: Vec::new() });
+    script.blocks.insert(header.hash, Block::new(header, Vec::new()));
     script.head = Some(header.hash);
 }
 
@@ -139,7 +139,7 @@ async fn one_nodes_answer_about_a_head_is_not_held_against_another_node() {
     }
     let a5 = Header { parent: hash("b4"), ..tree.header("a5") };
     liar.script().blocks.insert(hash("b4"), tree.block("b4").clone());
-    liar.script().blocks.insert(hash("a5"), Block { header: a5, transactions: Vec::new() });
+    liar.script().blocks.insert(hash("a5"), Block::new(a5, Vec::new()));
     honest.script().hangs.push("header");
     tokio::time::sleep(config.request_timeout * 2).await;
     assert_eq!(watched.events().await, ["liar breached a4 by a9"]);
@@ -165,7 +165,7 @@ async fn a_node_that_seemed_to_breach_is_asked_again() {
     tree.advance(&node, "a9");
     let a5 = Header { parent: hash("b4"), ..tree.header("a5") };
     node.script().blocks.insert(hash("b4"), tree.block("b4").clone());
-    node.script().blocks.insert(hash("a5"), Block { header: a5, transactions: Vec::new() });
+    node.script().blocks.insert(hash("a5"), Block::new(a5, Vec::new()));
     assert_eq!(watched.events().await, ["n1 breached a4 by a9"]);
     tree.advance(&node, "a10");
     tokio::time::sleep(config.identify_every * 2).await;

@@ -9,8 +9,8 @@ use proptest::sample::Index;
 use watchkeeper::ObservedSource;
 use watchkeeper_chain::adapter::{ChainClient, ChainError, ChainIdentity};
 use watchkeeper_chain::{
-    Agreement, Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Group, Hash, Header,
-    Height, Start,
+    Agreement, Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Detail, Group, Hash,
+    Header, Height, Start,
 };
 
 use crate::common::{
@@ -49,9 +49,9 @@ impl ChainClient for Noted {
         self.node.header_at(height).await
     }
 
-    async fn block(&self, hash: Hash) -> Result<Option<Block<Named>>, ChainError> {
+    async fn block(&self, hash: Hash, detail: Detail) -> Result<Option<Block<Named>>, ChainError> {
         *self.blocks.lock().unwrap().entry(hash).or_default() += 1;
-        self.node.block(hash).await
+        self.node.block(hash, detail).await
     }
 }
 

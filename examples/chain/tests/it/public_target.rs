@@ -107,7 +107,7 @@ async fn one_public_node_alone_does_not_decide_where_the_observation_begins() {
     for (height, answers_first) in [(1 << 63, false), (1 << 63, true), (u64::MAX, true)] {
         let (liar, p2, p3) = (tree.node("g"), tree.node("a99"), tree.node("a100"));
         let far = Header { hash: hash("x"), parent: hash("y"), height, work: 1, time: 0 };
-        liar.script().blocks.insert(far.hash, Block { header: far, transactions: Vec::new() });
+        liar.script().blocks.insert(far.hash, Block::new(far, Vec::new()));
         liar.script().head = Some(far.hash);
         let config = ChainConfig { start: Start::Recent(0), ..config() };
         let late: u64 = if answers_first { 400 } else { 0 };

@@ -4,7 +4,7 @@ use bitcoin::Amount;
 use bitcoinkernel::BlockValidationResult as Rule;
 use watchkeeper_chain::adapter::{ChainClient, ChainError};
 use watchkeeper_chain::projection::wallet::{OutPoint, UtxoTransaction};
-use watchkeeper_chain::{Block, Hash, Header, Transaction};
+use watchkeeper_chain::{Block, Detail, Hash, Header, Transaction};
 use watchkeeper_chain_bitcoin::{BitcoinTransaction, Input, Key, Mined, NodeError, SpendError};
 
 use crate::common::{MiningNode, coins};
@@ -44,7 +44,7 @@ async fn a_mined_block_is_found_by_hash_and_by_height() {
     }
     let nowhere = Hash([7; 32]);
     assert_eq!(miner.client.header(nowhere).await.unwrap(), None);
-    assert_eq!(miner.client.block(nowhere).await.unwrap(), None);
+    assert_eq!(miner.client.block(nowhere, Detail::Results).await.unwrap(), None);
     for height in [4, u64::from(u32::MAX), u64::MAX] {
         assert_eq!(miner.client.header_at(height).await.unwrap(), None, "{height}");
     }
@@ -191,7 +191,7 @@ async fn of_a_block_that_was_never_on_the_best_chain_only_the_header_is_known() 
     let hash = rival.header.hash;
     assert_eq!(miner.head().await, first.header);
     assert_eq!(miner.client.header(hash).await.unwrap(), Some(rival.header));
-    let error = miner.client.block(hash).await.unwrap_err();
+    let error = miner.client.block(hash, Detail::Results).await.unwrap_err();
     assert!(matches!(error, ChainError::Refused { method: "block", .. }), "{error}");
 
     let heavier = miner.mine(&rival.header, &[]).await;

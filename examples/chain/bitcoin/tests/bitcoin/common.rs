@@ -9,9 +9,7 @@ use watchkeeper::subscription::Subscription;
 use watchkeeper::{ObservationConfig, ObservationRuntime, ObservationSnapshot, ObservedSource, Observer};
 use watchkeeper_chain::adapter::ChainClient;
 use watchkeeper_chain::projection::View;
-use watchkeeper_chain::{
-    Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Header, Start,
-};
+use watchkeeper_chain::{Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Detail, Header, Start};
 use watchkeeper_chain_bitcoin::{
     BitcoinClient, BitcoinTransaction, Coin, Key, Mined, Miner, NodeError, RegtestNode, Spend,
 };
@@ -47,7 +45,7 @@ impl MiningNode {
     }
 
     pub(crate) async fn block(&self, header: &Header) -> Block<BitcoinTransaction> {
-        self.client.block(header.hash).await.unwrap().unwrap()
+        self.client.block(header.hash, Detail::Results).await.unwrap().unwrap()
     }
 
     /// Makes a block and submits it.

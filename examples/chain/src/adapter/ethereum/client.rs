@@ -17,7 +17,7 @@ use super::pace::Pace;
 use super::wire::{self, RequestId, WireBlock, WireReceipt};
 use super::{Endpoint, EndpointError, EthereumTransaction};
 use crate::adapter::{ChainClient, ChainError, ChainIdentity};
-use crate::{Block, Hash, Header, Height};
+use crate::{Block, Detail, Hash, Header, Height};
 
 const BY_HASH: &str = "eth_getBlockByHash";
 const BY_NUMBER: &str = "eth_getBlockByNumber";
@@ -274,7 +274,11 @@ impl ChainClient for EthereumClient {
         self.header_of(BY_NUMBER, U64::from(height), RequestId::Height(height)).await
     }
 
-    async fn block(&self, hash: Hash) -> Result<Option<Block<EthereumTransaction>>, ChainError> {
+    async fn block(
+        &self,
+        hash: Hash,
+        _detail: Detail,
+    ) -> Result<Option<Block<EthereumTransaction>>, ChainError> {
         let tag = B256::from(hash.0);
         let mut batch = self.rpc.new_batch();
         let block = batch.add_call(BY_HASH, &(tag, true)).map_err(|error| self.failure(BY_HASH, error))?;

@@ -17,15 +17,20 @@ pub struct EthereumTransaction {
     pub from: Address,
     /// The account that gets the value, or the contract that it creates. `None` if it failed to create one.
     pub to: Option<Address>,
-    /// The value to transfer, in wei.
-    pub value: U256,
-    /// How many transactions of `from` came before.
-    pub nonce: u64,
+    /// The value to transfer, in wei; `None` if the node does not say.
+    pub value: Option<U256>,
+    /// How many transactions of `from` came before; `None` if the node does not say.
+    pub nonce: Option<u64>,
+    /// Whether `from` signed it. Deposits, system transactions and the like are made by the chain itself.
+    pub signed: bool,
+    /// New value that `from` receives before it pays, in wei, whether or not the transaction succeeds: a deposit from
+    /// the parent chain.
+    pub minted: U256,
     /// What `from` paid for gas and blobs, in wei, whether or not it succeeded, without what rollups charge for their
-    /// parent chain.
-    pub fee: U256,
-    /// Whether it was executed without failure.
-    pub succeeded: bool,
+    /// parent chain. `None` if its receipt is unknown.
+    pub fee: Option<U256>,
+    /// Whether it was executed without failure; `None` if its receipt is unknown.
+    pub succeeded: Option<bool>,
 }
 
 impl Transaction for EthereumTransaction {
@@ -34,6 +39,7 @@ impl Transaction for EthereumTransaction {
     }
 
     fn conflicts(&self) -> Vec<Vec<u8>> {
-        vec![[self.from.as_slice(), &self.nonce.to_be_bytes()].concat()]
+        let nonce = self.nonce.filter(|_| self.signed);
+        nonce.map(|nonce| [self.from.as_slice(), &nonce.to_be_bytes()].concat()).into_iter().collect()
     }
 }

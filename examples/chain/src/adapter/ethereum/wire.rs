@@ -105,7 +105,7 @@ pub(super) fn block(
     }
     let transactions = (0..).zip(&block.transactions).zip(receipts);
     let transactions = transactions.map(|((place, it), receipt)| it.with(receipt, header.hash, place));
-    Ok(Block { header, transactions: transactions.collect::<Result<_, _>>()? })
+    Ok(Block::new(header, transactions.collect::<Result<_, _>>()?))
 }
 
 impl WireTransaction {
@@ -131,10 +131,12 @@ impl WireTransaction {
             hash,
             from: self.from,
             to: self.to.or(receipt.contract_address.filter(|_| succeeded)),
-            value: self.value,
-            nonce: self.nonce.to(),
-            fee: price(receipt.gas_used, receipt.effective_gas_price).saturating_add(blobs),
-            succeeded,
+            value: Some(self.value),
+            nonce: Some(self.nonce.to()),
+            signed: true,
+            minted: U256::ZERO,
+            fee: Some(price(receipt.gas_used, receipt.effective_gas_price).saturating_add(blobs)),
+            succeeded: Some(succeeded),
         })
     }
 }

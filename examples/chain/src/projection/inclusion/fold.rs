@@ -334,7 +334,7 @@ mod tests {
             let mut hash = [1; 32];
             hash[..4].copy_from_slice(&number.to_be_bytes());
             let header = Header { hash: Hash(hash), parent: Hash([0; 32]), height: 1, work: 1, time: 0 };
-            let new = vec![Arc::new(Block { header, transactions: vec![Same] })];
+            let new = vec![Arc::new(Block::new(header, vec![Same]))];
             inclusions.apply(&ChainEvent::Committed { new });
             inclusions.settle();
             let status = inclusions.view().status(Same.id());

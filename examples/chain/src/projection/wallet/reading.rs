@@ -7,8 +7,8 @@ use tokio::sync::{oneshot, watch};
 use super::backfill::{Backfill, BackfillError};
 use super::ledger::Ledger;
 use super::requests::{Answer, BackfillDemand, RequestQueue, WalletRequests};
-use crate::Height;
 use crate::adapter::ChainClient;
+use crate::{Detail, Height};
 
 impl<L: Ledger> WalletRequests<L> {
     /// Waits until wallets need older blocks, and returns a backfill for them: the one that an unfinished call of
@@ -133,7 +133,7 @@ impl<L: Ledger> WalletRequests<L> {
             };
             let missing = BackfillError::Missing { height };
             let header = client.header_at(height).await?.ok_or_else(|| missing.clone())?;
-            let block = client.block(header.hash).await?.ok_or(missing)?;
+            let block = client.block(header.hash, Detail::Results).await?.ok_or(missing)?;
             reading.step(|backfill| backfill.push(block))?;
         }
     }

@@ -281,10 +281,7 @@ mod tests {
         let mut wallets = following();
         let block = |id: Hash, parent: Hash, height: Height| {
             let header = Header { hash: id, parent, height, work: 1, time: 0 };
-            Arc::new(Block {
-                header,
-                transactions: vec![Next { id, spends: (height > 1).then_some(parent) }],
-            })
+            Arc::new(Block::new(header, vec![Next { id, spends: (height > 1).then_some(parent) }]))
         };
         let lowest = hash(0, 1);
         wallets.apply(&ChainEvent::Committed { new: vec![block(lowest, hash(0, 0), 1)] });
@@ -316,7 +313,7 @@ mod tests {
             let (id, parent) = (hash(height, side), hash(height - 1, 1));
             let height = u64::from(height);
             let header = Header { hash: id, parent, height, work: 1, time: 0 };
-            Arc::new(Block { header, transactions: vec![Next { id, spends }] })
+            Arc::new(Block::new(header, vec![Next { id, spends }]))
         };
         for height in 1..200 {
             for side in [2, 1] {

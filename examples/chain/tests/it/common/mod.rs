@@ -84,7 +84,7 @@ impl Tree {
                 work: work.parse().unwrap(),
                 time: 0,
             };
-            self.insert(Block { header, transactions: Vec::new() });
+            self.insert(Block::new(header, Vec::new()));
             parent = Some(header);
         }
     }

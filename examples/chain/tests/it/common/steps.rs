@@ -81,7 +81,7 @@ impl Step {
                     if orphan { (hash("nowhere"), 30) } else { (parent.hash, parent.height + 2) };
                 let header = Header { hash: hash(&format!("lie{node}")), parent, height, work: 1, time: 0 };
                 let mut script = nodes[node].script();
-                script.blocks.insert(header.hash, Block { header, transactions: Vec::new() });
+                script.blocks.insert(header.hash, Block::new(header, Vec::new()));
                 script.head = Some(header.hash);
             }
             Self::Finalise(node, block) => {

@@ -118,7 +118,7 @@ impl<T: Transaction> Tree<T> {
     /// A tree of the first block only, which is the observer's root.
     pub(crate) fn new() -> Self {
         let header = Header { hash: numbered(1), parent: numbered(0), height: 0, work: 1, time: 0 };
-        Self { blocks: vec![Arc::new(Block { header, transactions: Vec::new() })], tip: 0 }
+        Self { blocks: vec![Arc::new(Block::new(header, Vec::new()))], tip: 0 }
     }
 
     /// Adds a block and returns its index.
@@ -126,7 +126,7 @@ impl<T: Transaction> Tree<T> {
         let parent = self.blocks[parent].header;
         let hash = numbered(self.blocks.len() as u64 + 1);
         let header = Header { hash, parent: parent.hash, height: parent.height + 1, work: 1, time: 0 };
-        self.blocks.push(Arc::new(Block { header, transactions }));
+        self.blocks.push(Arc::new(Block::new(header, transactions)));
         self.blocks.len() - 1
     }
 
