@@ -7,7 +7,8 @@ use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Start;
-use super::fetch::{Found, Question};
+use super::fetch::Found;
+use super::question::Question;
 use crate::adapter::{ChainClient, ChainError};
 use crate::{Detail, Graph, Hash, Header, Height};
 

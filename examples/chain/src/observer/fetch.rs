@@ -5,46 +5,9 @@ use std::sync::Arc;
 
 use tokio::task::{Id, JoinSet};
 
-use super::Start;
+use super::question::{Flight, Question};
 use crate::adapter::{ChainError, ChainIdentity};
-use crate::{Block, Hash, Header, Height};
-
-/// What a node is asked.
-#[derive(Clone, Debug)]
-pub(super) enum Question {
-    Identity,
-    /// The last final block of a node that has this head.
-    Final(Hash),
-    /// The first header of the graph.
-    Root {
-        start: Start,
-        genesis: Hash,
-        head: Height,
-    },
-    /// This header and its ancestors, until one is linked to the graph; from a node that has this head.
-    Down {
-        from: Hash,
-        height: Height,
-        head: Hash,
-    },
-    /// The headers of the node's branch between these heights; from a node that has this head.
-    Up {
-        from: Height,
-        to: Height,
-        head: Hash,
-    },
-    Block(Header),
-}
-
-/// What a question is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Purpose {
-    Identity,
-    Final,
-    Root,
-    Headers,
-    Block,
-}
+use crate::{Block, Hash, Header};
 
 /// The answer to a question.
 #[derive(Debug)]
@@ -81,13 +44,6 @@ pub(super) struct Fetches<T> {
     flights: HashMap<Id, Flight>,
 }
 
-#[derive(Debug)]
-struct Flight {
-    node: Arc<str>,
-    question: Question,
-    cycle: u64,
-}
-
 impl<T: Send + 'static> Fetches<T> {
     pub(super) fn new() -> Self {
         Self { tasks: JoinSet::new(), flights: HashMap::new() }
@@ -109,19 +65,14 @@ impl<T: Send + 'static> Fetches<T> {
         self.flights.values().any(|flight| flight.cycle == cycle)
     }
 
-    /// Whether a question to the node with such a purpose is in flight.
-    pub(super) fn asks(&self, node: &str, is_meant: impl Fn(Purpose) -> bool) -> bool {
-        self.flights.values().any(|flight| *flight.node == *node && is_meant(flight.question.purpose()))
+    /// Whether a question to the node is in flight.
+    pub(super) fn asks(&self, node: &str) -> bool {
+        self.flights.values().any(|flight| *flight.node == *node)
     }
 
-    /// Whether a question is in flight to the node other than for its last final block or for blocks.
-    pub(super) fn is_busy(&self, node: &str) -> bool {
-        self.asks(node, |purpose| !matches!(purpose, Purpose::Final | Purpose::Block))
-    }
-
-    /// The questions in flight: the node, the question, and the cycle in which it began.
-    pub(super) fn flights(&self) -> impl Iterator<Item = (&Arc<str>, &Question, u64)> {
-        self.flights.values().map(|flight| (&flight.node, &flight.question, flight.cycle))
+    /// The questions in flight.
+    pub(super) fn flights(&self) -> impl Iterator<Item = &Flight> {
+        self.flights.values()
     }
 
     /// The next answer, if one has arrived.
@@ -157,29 +108,6 @@ impl<T: Send + 'static> Fetches<T> {
                 };
                 Some((node, found))
             }
-        }
-    }
-}
-
-impl Question {
-    /// What it is for: a node is asked at most once in a cycle for each purpose except blocks.
-    pub(super) fn purpose(&self) -> Purpose {
-        match self {
-            Self::Identity => Purpose::Identity,
-            Self::Final(_) => Purpose::Final,
-            Self::Root { .. } => Purpose::Root,
-            Self::Down { .. } | Self::Up { .. } => Purpose::Headers,
-            Self::Block(_) => Purpose::Block,
-        }
-    }
-
-    fn method(&self) -> &'static str {
-        match self {
-            Self::Identity => "identity",
-            Self::Final(_) => "finalised",
-            Self::Root { .. } | Self::Down { .. } => "header",
-            Self::Up { .. } => "header_at",
-            Self::Block(_) => "block",
         }
     }
 }

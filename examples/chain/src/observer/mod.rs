@@ -1,37 +1,35 @@
 //! One observer of one chain, over all its nodes.
 
 mod answer;
-mod blocks;
+mod asked;
+mod branch;
 mod config;
-mod decide;
+mod facts;
 mod fetch;
-mod found;
-mod header_origins;
-mod judge;
-mod known;
-mod node;
-mod pending;
+mod headers;
+mod nodes;
+mod plan;
 mod probe;
+mod question;
 mod show;
 mod source;
 mod view;
-mod want;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
 use watchkeeper::per_source::PerSourceState;
-use watchkeeper::source::{SourceFacts, SourceHealth};
+use watchkeeper::source::SourceHealth;
 use watchkeeper::{DynError, ObservationConfig, ObservedSource, Observer, PerSource, async_trait};
 
 use crate::adapter::ChainClient;
 use crate::{ChainEvent, Graph, Header, Transaction};
 use answer::NodeAnswer;
-use fetch::{Fetches, Purpose};
-use known::ChainFacts;
-use node::NodeFacts;
+use facts::ChainFacts;
+use fetch::Fetches;
+use nodes::NodeFacts;
+use plan::Planned;
 use probe::Errors;
 
 pub use config::{ChainConfig, ChainConfigError, Start};
@@ -147,7 +145,6 @@ pub struct ChainState<T> {
     nodes: PerSourceState<Header>,
     known: ChainFacts<T>,
     fetches: Fetches<T>,
-    cycle: u64,
 }
 
 impl<C: ChainClient> ChainObserver<C> {
@@ -170,10 +167,7 @@ impl<C: ChainClient> ChainObserver<C> {
         state: &mut ChainState<C::Transaction>,
     ) -> Result<(), DynError> {
         self.nodes.poll(sources, &mut state.nodes).await?;
-        state.cycle += 1;
-        state.known.tried.clear();
         self.take_heads(sources, state);
-        let mut asked = HashSet::new();
         let enough = sleep_until(Instant::now() + self.config.collect_for);
         tokio::pin!(enough);
         loop {
@@ -182,8 +176,8 @@ impl<C: ChainClient> ChainObserver<C> {
                 state.known.found(&node, found, now);
             }
             state.known.judge(now);
-            self.ask(sources, state, &mut asked, now);
-            if !state.fetches.any_of(state.cycle) {
+            self.ask(sources, state, now);
+            if !state.fetches.any_of(state.known.cycle()) {
                 break;
             }
             tokio::select! {
@@ -192,7 +186,7 @@ impl<C: ChainClient> ChainObserver<C> {
                 () = &mut enough => break,
             }
         }
-        state.known.end_troubles(|node| state.fetches.asks(node, |_| true), Instant::now());
+        state.known.end_troubles(|node| state.fetches.asks(node), Instant::now());
         Ok(())
     }
 
@@ -200,66 +194,40 @@ impl<C: ChainClient> ChainObserver<C> {
     fn take_heads(&self, sources: &[ObservedSource<ChainSource<C>>], state: &mut ChainState<C::Transaction>) {
         let now = Instant::now();
         let answers = self.nodes.snapshot(&state.nodes);
-        for node in state.known.nodes.values_mut() {
-            node.listed = false;
-        }
+        state.known.begin_cycle();
         // The answers are in the order of the sources.
         for (source, answer) in sources.iter().zip(answers.iter()) {
             let (name, health, group) = (answer.name, answer.health(), source.source.group);
-            let known = state.known.nodes.entry(Arc::clone(name));
-            let node = known.or_insert_with(|| {
-                NodeFacts::new(group, SourceHealth::new(SourceFacts::default(), self.config.stale_after))
-            });
-            let is_new = health.facts.answers != node.health.facts.answers;
-            (node.listed, node.group, node.health) = (true, group, health);
-            let facts = &node.health.facts;
-            let failure = facts.last_failure.as_ref().filter(|_| node.health.is_failing());
-            node.failure = failure.map(|failure| self.errors.of(name, failure, &self.config));
-            if node.failure.is_some() {
-                // Another node may be at this address when it answers again. The same holds for one that left the set.
-                node.identified = None;
-            }
-            if let Some(head) = answer.value.filter(|_| is_new) {
-                state.known.answered(name, **head, now);
-            }
+            let failure = health.facts.last_failure.as_ref().filter(|_| health.is_failing());
+            let failure = failure.map(|failure| self.errors.of(name, failure, &self.config));
+            let head = answer.value.map(|head| **head);
+            state.known.is_in_set(name, group, health, failure, head, now);
         }
-        for node in state.known.nodes.values_mut().filter(|node| !node.listed) {
-            node.identified = None;
-            // The count restarts when the node is back.
-            node.health.facts.answers = 0;
-        }
-        self.errors.keep(|name| state.known.nodes.contains_key(name));
+        state.known.end_set();
+        self.errors.keep(|name| state.known.nodes().get(name).is_some());
     }
 
     fn ask(
         &self,
         sources: &[ObservedSource<ChainSource<C>>],
         state: &mut ChainState<C::Transaction>,
-        asked: &mut HashSet<want::NodePurpose>,
         now: Instant,
     ) {
-        for (name, question) in state.known.questions(&state.fetches, asked, state.cycle, now) {
+        for Planned { node: name, question } in state.known.plan(&state.fetches, now) {
             let Some(source) = sources.iter().find(|source| *source.name == *name) else { continue };
-            if question.purpose() != Purpose::Block {
-                asked.insert((Arc::clone(&name), question.purpose()));
-            }
-            let known = state.known.nodes.get(&name);
+            let known = state.known.nodes().get(&name);
+            // Concurrent calls may be too much for a node that returned nothing the last time.
+            let is_narrow = known.is_none_or(|node| node.empty_responses() > 0);
             let node = NodeAnswer {
                 client: source.source.client.clone(),
                 name: Arc::clone(&name),
                 limit: self.config.request_timeout,
                 budget: self.config.backfill,
-                // Concurrent calls may be too much for a node that returned nothing the last time.
-                at_once: if known.is_none_or(|node| node.empty_responses > 0) {
-                    1
-                } else {
-                    self.config.requests_per_node
-                },
-                suspect: known.is_some_and(|node| node.breached),
+                at_once: if is_narrow { 1 } else { self.config.requests_per_node },
+                suspect: known.is_some_and(NodeFacts::is_in_breach),
             };
-            let graph = state.known.chain.as_ref().map(|chain| chain.graph.clone());
-            let work = node.answer(question.clone(), graph);
-            state.fetches.begin(&name, question, state.cycle, work);
+            let work = node.answer(question.clone(), state.known.graph().cloned());
+            state.fetches.begin(&name, question, state.known.cycle(), work);
         }
     }
 }
@@ -282,7 +250,7 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
         self.config.validate()?;
         let nodes = self.nodes.init(&[]).await?;
         let known = ChainFacts::new(self.config.clone());
-        let mut state = ChainState { nodes, known, fetches: Fetches::new(), cycle: 0 };
+        let mut state = ChainState { nodes, known, fetches: Fetches::new() };
         self.ask_nodes(sources, &mut state).await?;
         Ok(state)
     }
@@ -295,7 +263,7 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
         self.ask_nodes(sources, state).await?;
         // No await from here on: the branch and its events change together.
         state.known.advance(Instant::now());
-        Ok(std::mem::take(&mut state.known.events))
+        Ok(state.known.take_events())
     }
 
     fn snapshot(&self, state: &ChainState<C::Transaction>) -> ChainView {
@@ -334,8 +302,8 @@ impl<C: ChainClient> Observer for ChainObserver<C> {
 impl<T: Transaction> fmt::Debug for ChainState<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChainState")
-            .field("cycle", &self.cycle)
-            .field("chain", &self.known.chain)
+            .field("cycle", &self.known.cycle())
+            .field("graph", &self.known.graph())
             .finish_non_exhaustive()
     }
 }

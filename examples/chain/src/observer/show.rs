@@ -1,91 +1,79 @@
 //! The view that is published.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::known::{Chain, ChainFacts, Standing};
-use super::node::NodeFacts;
-use super::{Agreement, ChainView, Group, NodeView, Progress};
-use crate::{Hash, Header, OnBranch, Transaction};
+use super::branch::CanonicalBranch;
+use super::headers::{Headers, Place};
+use super::nodes::{NodeFacts, Nodes};
+use super::{Agreement, ChainView, Group, NodeView};
+use crate::{Graph, Hash, Header, OnBranch, Transaction};
 
-impl<T: Transaction> ChainFacts<T> {
-    pub(super) fn view(&self, now: Instant) -> ChainView {
-        let chain = self.chain.as_ref();
-        let nodes = self.nodes.iter().filter(|(_, node)| node.listed);
-        ChainView {
-            chain: self.identity.clone(),
-            graph: chain.map(|chain| chain.graph.clone()),
-            tip: chain.map(|chain| chain.tip),
-            head: self.best(),
-            finalised: chain.map(|chain| chain.finalised),
-            rivals: self.rivals.clone(),
-            target: self.target(now),
-            progress: self.progress(now),
-            nodes: Arc::new(nodes.map(|(name, node)| (Arc::clone(name), self.show(node))).collect()),
-            pending: self.pending.len(),
-            blocks: self.blocks.len(),
-            taken_at: now,
-        }
-    }
-
-    fn show(&self, node: &NodeFacts) -> NodeView {
-        NodeView {
-            group: node.group,
-            head: node.head,
-            finalised: node.finalised,
-            agreement: self.agreement(node),
-            health: node.health.clone(),
-            error: {
-                let trouble = node.last_error.as_ref().map(|trouble| &trouble.error);
-                node.failure.as_ref().or(node.invalid_header.as_ref()).or(trouble).cloned()
-            },
-        }
-    }
-
-    fn agreement(&self, node: &NodeFacts) -> Agreement {
-        if let Some(found) = &node.foreign {
-            return Agreement::OtherChain(found.clone());
-        }
-        if node.invalid_header.is_some() {
-            return Agreement::Untrue;
-        }
-        if node.breached {
-            return Agreement::Breached;
-        }
-        let (Some(head), Some(chain)) = (node.head, &self.chain) else { return Agreement::Unknown };
-        match self.standing(&head) {
-            Standing::Waiting => Agreement::Pending,
-            Standing::Below => Agreement::Below(chain.tip.height - head.height),
-            Standing::Off => Agreement::Unknown,
-            Standing::Linked => compare(chain, &head),
-        }
-    }
-
-    fn target(&self, now: Instant) -> Option<Header> {
-        let counts =
-            |node: &&NodeFacts| node.group == Group::Public && node.is_believed() && node.is_fresh(now);
-        let heads: Vec<Hash> =
-            self.nodes.values().filter(counts).filter_map(|node| node.head).map(|head| head.hash).collect();
-        let graph = &self.chain.as_ref()?.graph;
-        if heads.len() < self.config.public_quorum { None } else { graph.majority(&heads) }
-    }
-
-    fn progress(&self, now: Instant) -> Option<Progress> {
-        let (since, from) = self.behind_since?;
-        let height = self.chain.as_ref()?.tip.height;
-        let goal = self.goal()?.max(height);
-        let elapsed = now.saturating_duration_since(since).as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let (done, rest) = (height.saturating_sub(from) as f64, (goal - height) as f64);
-        let rate = if elapsed > 0.0 { done / elapsed } else { 0.0 };
-        let left = (rate > 0.0).then(|| Duration::try_from_secs_f64(rest / rate).ok()).flatten();
-        Some(Progress { from, height, goal, rate, left })
+/// What is known now.
+pub(super) fn view<T: Transaction>(
+    headers: &Headers,
+    branch: &CanonicalBranch<T>,
+    nodes: &Nodes,
+    public_quorum: usize,
+    now: Instant,
+) -> ChainView {
+    let graph = headers.graph();
+    let listed = nodes.iter().filter(|node| node.is_listed());
+    let show = |node: &NodeFacts| NodeView {
+        group: node.group(),
+        head: node.head(),
+        finalised: node.finalised(),
+        agreement: agreement(headers, branch.tip(), node),
+        health: node.health().clone(),
+        error: node.error().cloned(),
+    };
+    ChainView {
+        chain: nodes.identity().cloned(),
+        graph: graph.cloned(),
+        tip: branch.tip(),
+        head: graph.and_then(|graph| branch.best(graph, &nodes.linked_heads())),
+        finalised: branch.finalised(),
+        rivals: branch.rivals().to_vec(),
+        target: graph.and_then(|graph| target(graph, nodes, public_quorum, now)),
+        progress: branch.progress(nodes.goal(), now),
+        nodes: Arc::new(listed.map(|node| (Arc::clone(node.name()), show(node))).collect()),
+        pending: headers.pending(),
+        blocks: branch.blocks(),
+        taken_at: now,
     }
 }
 
-fn compare(Chain { graph, tip, .. }: &Chain, head: &Header) -> Agreement {
+fn agreement(headers: &Headers, tip: Option<Header>, node: &NodeFacts) -> Agreement {
+    if let Some(found) = node.foreign() {
+        return Agreement::OtherChain(found.clone());
+    }
+    if node.is_invalid() {
+        return Agreement::Untrue;
+    }
+    if node.is_in_breach() {
+        return Agreement::Breached;
+    }
+    let (Some(head), Some(tip), Some(graph)) = (node.head(), tip, headers.graph()) else {
+        return Agreement::Unknown;
+    };
+    match headers.place(&head) {
+        Place::Waiting => Agreement::Pending,
+        Place::Below => Agreement::Below(tip.height - head.height),
+        Place::Off => Agreement::Unknown,
+        Place::Linked => compare(graph, &tip, &head),
+    }
+}
+
+fn target(graph: &Graph, nodes: &Nodes, public_quorum: usize, now: Instant) -> Option<Header> {
+    let counts =
+        |node: &&NodeFacts| node.group() == Group::Public && node.is_believed() && node.is_fresh(now);
+    let heads: Vec<Hash> =
+        nodes.iter().filter(counts).filter_map(NodeFacts::head).map(|head| head.hash).collect();
+    if heads.len() < public_quorum { None } else { graph.majority(&heads) }
+}
+
+fn compare(graph: &Graph, tip: &Header, head: &Header) -> Agreement {
     if graph.is_on_branch(&head.hash, &tip.hash) == OnBranch::Yes {
         return Agreement::Behind(tip.height - head.height);
     }

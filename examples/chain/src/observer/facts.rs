@@ -1,0 +1,366 @@
+//! All facts about a chain, and how answers change them. No I/O here: the time is an argument.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use watchkeeper::source::SourceHealth;
+
+use super::asked::Asked;
+use super::branch::CanonicalBranch;
+use super::fetch::{Fetches, Found};
+use super::headers::Headers;
+use super::nodes::{HeadStep, Identified, Nodes};
+use super::plan::{Planned, Situation, plan};
+use super::probe::LONGEST_REST;
+use super::show::view;
+use super::{ChainConfig, ChainView, Group};
+use crate::adapter::{ChainError, ChainIdentity};
+use crate::{ChainEvent, Graph, Hash, Header, Transaction};
+
+/// Passes what was reported to the owners of the facts, each to the next, and keeps the events that follow.
+#[derive(Debug)]
+pub(super) struct ChainFacts<T> {
+    config: ChainConfig,
+    headers: Headers,
+    branch: CanonicalBranch<T>,
+    nodes: Nodes,
+    asked: Asked,
+    /// Events that were not returned yet: a cancelled cycle loses none.
+    events: Vec<ChainEvent<T>>,
+}
+
+impl<T: Transaction> ChainFacts<T> {
+    pub(super) fn new(config: ChainConfig) -> Self {
+        Self {
+            headers: Headers::new(&config),
+            branch: CanonicalBranch::new(&config),
+            nodes: Nodes::new(config.chain.clone()),
+            asked: Asked::default(),
+            events: Vec::new(),
+            config,
+        }
+    }
+
+    pub(super) fn graph(&self) -> Option<&Graph> {
+        self.headers.graph()
+    }
+
+    pub(super) fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    pub(super) fn take_events(&mut self) -> Vec<ChainEvent<T>> {
+        std::mem::take(&mut self.events)
+    }
+
+    pub(super) fn view(&self, now: Instant) -> ChainView {
+        view(&self.headers, &self.branch, &self.nodes, self.config.public_quorum, now)
+    }
+
+    /// A cycle begins, with a new list of the source set.
+    pub(super) fn begin_cycle(&mut self) {
+        self.asked.begin_cycle();
+        self.nodes.begin_set();
+    }
+
+    /// Records a node of the source set, and its head.
+    pub(super) fn is_in_set(
+        &mut self,
+        name: &Arc<str>,
+        group: Group,
+        health: SourceHealth,
+        failure: Option<ChainError>,
+        head: Option<Header>,
+        now: Instant,
+    ) {
+        let has_answered = self.nodes.is_in_set(name, group, health, failure);
+        if let Some(head) = head.filter(|_| has_answered) {
+            self.answered(name, head, now);
+        }
+    }
+
+    /// The source set is recorded.
+    pub(super) fn end_set(&mut self) {
+        self.nodes.end_set();
+    }
+
+    /// What to ask now, given what is in flight.
+    pub(super) fn plan(&mut self, fetches: &Fetches<T>, now: Instant) -> Vec<Planned>
+    where
+        T: Send + 'static,
+    {
+        let flights: Vec<_> = fetches.flights().collect();
+        let (headers, branch, nodes) = (&self.headers, &self.branch, &self.nodes);
+        let planned = plan(&Situation {
+            headers,
+            branch,
+            nodes,
+            flights: &flights,
+            asked: &self.asked,
+            config: &self.config,
+            now,
+        });
+        for Planned { node, question } in &planned {
+            self.asked.note(node, question);
+        }
+        planned
+    }
+
+    pub(super) fn cycle(&self) -> u64 {
+        self.asked.cycle()
+    }
+
+    fn answered(&mut self, name: &Arc<str>, head: Header, now: Instant) {
+        let is_attached = self.headers.is_attached(&head);
+        let every = self.config.identify_every;
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        if node.answered(head, is_attached, every, now) {
+            self.take_in(name, head);
+        }
+    }
+
+    fn take_in(&mut self, name: &Arc<str>, head: Header) {
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        match node.before_head(head) {
+            HeadStep::Keep => return,
+            HeadStep::LinkElsewhere => self.headers.forget_reported_by(name),
+            HeadStep::Link => {}
+        }
+        let invalid = self.link(head, name);
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        let Some(from) = node.accept(head, invalid) else { return };
+        if self.headers.is_rewind(&from, &head) {
+            self.events.push(ChainEvent::Rewound { node: Arc::clone(name), from, to: head });
+        }
+    }
+
+    /// Links a header, and returns why it cannot be true.
+    fn link(&mut self, header: Header, origin: &Arc<str>) -> Option<ChainError> {
+        let found = self.headers.link(header, origin, |hash| self.branch.has_block(hash));
+        self.nodes.contradicted(found.waiting);
+        found.own
+    }
+
+    /// Records the answer to a question.
+    pub(super) fn found(&mut self, name: &Arc<str>, found: Found<T>, now: Instant) {
+        let error = match found {
+            Found::Identity(identity) => identity.map(|identity| self.identified(name, identity, now)).err(),
+            Found::Final(head, finalised) => self.final_reported(name, head, finalised, now),
+            Found::Root(Ok(Some(root))) => {
+                self.begin_at(root);
+                None
+            }
+            Found::Root(answer) => {
+                if let Some(node) = self.nodes.get_mut(name) {
+                    node.returned_headers(true);
+                }
+                Some(answer.err().unwrap_or_else(|| ChainError::Empty { endpoint: name.to_string() }))
+            }
+            Found::Headers { head, headers, gap, error } => self.filled(name, head, &headers, gap, error),
+            Found::Off { head, root } => {
+                self.diverged(name, head, root);
+                None
+            }
+            Found::Block(header, Ok(Some(block))) => {
+                if let Some(node) = self.nodes.get_mut(name) {
+                    node.returned_block(true);
+                }
+                self.headers.block_arrived(&header.hash);
+                self.asked.block_arrived(&header.hash);
+                self.branch.insert_block(block);
+                None
+            }
+            Found::Block(header, answer) => {
+                if let Some(node) = self.nodes.get_mut(name) {
+                    node.returned_block(false);
+                }
+                self.asked.withheld(header.hash, name);
+                let reason = format!("it does not have block {:?}", header.hash);
+                let is_missing =
+                    || ChainError::Refused { endpoint: name.to_string(), method: "block", reason };
+                Some(answer.err().unwrap_or_else(is_missing))
+            }
+        };
+        let Some((node, error)) = self.nodes.get_mut(name).zip(error) else { return };
+        let rest = match error {
+            ChainError::RateLimited { retry_after, .. } => {
+                Some(retry_after.unwrap_or(self.config.interval).min(LONGEST_REST))
+            }
+            _ => None,
+        };
+        node.failed(error, rest, now);
+    }
+
+    /// Clears errors that are over; `is_asked` is whether a node has an open request.
+    pub(super) fn end_troubles(&mut self, is_asked: impl Fn(&str) -> bool, now: Instant) {
+        self.nodes.end_troubles(is_asked, now);
+    }
+
+    fn identified(&mut self, name: &Arc<str>, found: ChainIdentity, now: Instant) {
+        match self.nodes.identified(name, &found, now) {
+            Identified::Here { head, again } => {
+                if again {
+                    self.headers.forget_reported_by(name);
+                }
+                if let Some(head) = head {
+                    self.take_in(name, head);
+                }
+            }
+            Identified::Elsewhere => {}
+            Identified::Moved { expected } => {
+                let node = Arc::clone(name);
+                self.events.push(ChainEvent::IdentityChanged { node, expected, found });
+            }
+        }
+    }
+
+    fn final_reported(
+        &mut self,
+        name: &str,
+        head: Hash,
+        finalised: Result<Option<Header>, ChainError>,
+        now: Instant,
+    ) -> Option<ChainError> {
+        let node = self.nodes.get_mut(name)?;
+        match finalised {
+            Ok(finalised) => {
+                node.reported_final(head, finalised, now);
+                None
+            }
+            Err(error) => {
+                node.withheld_final(&self.config, now);
+                Some(error)
+            }
+        }
+    }
+
+    /// Records the headers that a node returned to close a gap. Returns what is wrong with them.
+    fn filled(
+        &mut self,
+        name: &Arc<str>,
+        head: Hash,
+        headers: &[Header],
+        gap: Option<Hash>,
+        error: Option<ChainError>,
+    ) -> Option<ChainError> {
+        let invalid = headers.iter().find_map(|header| self.link(*header, name));
+        let is_late = matches!(error, Some(ChainError::TimedOut { .. }));
+        // The node's answer about the gap contradicts the headers that it reported above the gap.
+        if let (Some(gap), Some(ChainError::Untrue { .. }), []) = (gap, &error, headers) {
+            self.headers.forget_children(&gap, name);
+        }
+        if invalid.is_some() {
+            self.headers.forget_reported_by(name);
+        }
+        let (node, graph) = self.nodes.get_mut(name).zip(self.headers.graph())?;
+        let is_limited = matches!(error, Some(ChainError::RateLimited { .. }));
+        node.returned_headers(headers.is_empty() || is_late || is_limited || invalid.is_some());
+        if let Some(invalid) = invalid {
+            node.is_contradicted_below(head, invalid);
+        }
+        if let Some(highest) = headers.last().filter(|highest| graph.contains(&highest.hash)) {
+            node.is_linked_at(*highest);
+        }
+        // A node that returned some headers has made progress: that it was late is no error.
+        error.filter(|_| headers.is_empty() || !is_late)
+    }
+
+    /// A branch that forks below the root is never linked. What one node reports counts for that node alone.
+    fn diverged(&mut self, name: &str, head: Hash, root: Hash) {
+        if self.headers.graph().is_none_or(|graph| graph.root().hash != root) {
+            return;
+        }
+        if self.nodes.get_mut(name).is_some_and(|node| node.diverged(head)) {
+            self.headers.forget_reported_by(name);
+        }
+    }
+
+    fn begin_at(&mut self, root: Header) {
+        if !self.headers.begin_at(root) {
+            return;
+        }
+        self.branch.begin_at(root);
+        let heads: Vec<_> =
+            self.nodes.iter().filter_map(|node| Some((Arc::clone(node.name()), node.head()?))).collect();
+        for (name, head) in heads {
+            self.link(head, &name);
+        }
+    }
+
+    /// Judges the nodes: which still count, what is final, which are in breach.
+    pub(super) fn judge(&mut self, now: Instant) {
+        self.nodes.age(&self.config, now);
+        // No block was emitted by then.
+        if self.headers.root_is_doubtful() && self.nodes.doubt_root(&self.headers) {
+            tracing::warn!(
+                "most public nodes are not above the block where the observation was to begin: it begins again"
+            );
+            self.headers.drop_root();
+            self.branch.drop_root();
+            self.nodes.root_dropped();
+        }
+        self.nodes.note_links(&self.headers);
+        self.quarantine();
+        self.raise_anchor();
+        self.quarantine();
+        self.watch_tip();
+    }
+
+    fn quarantine(&mut self) {
+        if let Some(anchor) = self.branch.anchor() {
+            self.events.extend(self.nodes.quarantine(&self.headers, &anchor));
+        }
+    }
+
+    fn raise_anchor(&mut self) {
+        if let Some(graph) = self.headers.graph() {
+            self.branch.raise_anchor(graph, &self.nodes.reported_final(), self.config.final_depth);
+        }
+    }
+
+    fn watch_tip(&mut self) {
+        if let Some((graph, tip)) = self.headers.graph().zip(self.branch.tip()) {
+            self.branch.note_holders(self.nodes.watch_tip(graph, &tip));
+        }
+    }
+
+    /// Emits how the branch changed, as far as the blocks are there. Nothing is awaited here: events and state change
+    /// together.
+    pub(super) fn advance(&mut self, now: Instant) {
+        let Some(graph) = self.headers.graph() else { return };
+        let switches = self.branch.switches(graph, &self.nodes.linked_heads(), self.config.block_window);
+        // If the blocks of the best branch are not available, the next best one is used.
+        let moved = switches.iter().find_map(|switch| self.branch.follow(graph, switch));
+        if let Some(event) = moved {
+            self.events.push(event);
+            self.nodes.tip_moved();
+            self.headers.fix_root();
+        }
+        self.raise_anchor();
+        self.events.extend(self.headers.graph().and_then(|graph| self.branch.finalise(graph)));
+        self.watch_tip();
+        self.compare(now);
+        self.branch.measure(self.nodes.goal(), self.config.lagging_after, now);
+        self.prune();
+        let on_the_way: usize = switches.iter().map(|switch| switch.connected().len()).sum();
+        self.branch.keep_blocks(self.config.blocks_kept.max(on_the_way));
+    }
+
+    /// Emits which nodes are behind, and which heads weigh the same as the tip.
+    fn compare(&mut self, now: Instant) {
+        let Some((graph, tip)) = self.headers.graph().zip(self.branch.tip()) else { return };
+        self.events.extend(self.nodes.compare(&self.headers, &tip, &self.config, now));
+        let heads: Vec<Header> =
+            self.nodes.iter().filter(|node| node.is_believed()).filter_map(|node| node.head()).collect();
+        let is_best = self.branch.best(graph, &self.nodes.linked_heads()) == Some(tip);
+        self.events.extend(self.branch.compare(graph, &heads, is_best));
+    }
+
+    /// Drops headers that are far below the last final block and that no lagging node needs.
+    fn prune(&mut self) {
+        let Some(graph) = self.headers.graph() else { return };
+        if let Some(root) = self.branch.prune_below(graph, self.nodes.laggard(), &self.config) {
+            self.headers.prune(&root);
+        }
+    }
+}

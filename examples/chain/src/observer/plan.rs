@@ -1,0 +1,282 @@
+//! Which questions to ask, and which node: a pure function of what is known.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::asked::Asked;
+use super::branch::CanonicalBranch;
+use super::headers::Headers;
+use super::nodes::{NodeFacts, Nodes};
+use super::question::{Flight, Purpose, Question};
+use super::{ChainConfig, Group, Start};
+use crate::{Graph, Hash, Header, Height, OnBranch, Transaction};
+
+/// How far headers may be ahead of the tip, in cycles of backfill.
+const HEADERS_AHEAD: u64 = 4;
+
+/// A question, and the node that it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Planned {
+    pub(super) node: Arc<str>,
+    pub(super) question: Question,
+}
+
+/// All that the plan follows from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Situation<'a, T> {
+    pub(super) headers: &'a Headers,
+    pub(super) branch: &'a CanonicalBranch<T>,
+    pub(super) nodes: &'a Nodes,
+    pub(super) flights: &'a [&'a Flight],
+    pub(super) asked: &'a Asked,
+    pub(super) config: &'a ChainConfig,
+    pub(super) now: Instant,
+}
+
+/// What to ask now.
+pub(super) fn plan<T: Transaction>(at: &Situation<'_, T>) -> Vec<Planned> {
+    let mut planned = Vec::new();
+    at.ask_for_headers(&mut planned);
+    at.ask_for_finality(&mut planned);
+    at.ask_for_blocks(&mut planned);
+    planned
+}
+
+impl<T: Transaction> Situation<'_, T> {
+    fn is_reachable(&self, node: &NodeFacts) -> bool {
+        node.is_reachable(self.now, self.config.collect_for)
+    }
+
+    /// Whether such a question to the node is in flight.
+    fn asks(&self, node: &NodeFacts, is_meant: impl Fn(Purpose) -> bool) -> bool {
+        self.flights.iter().any(|flight| flight.node == *node.name() && is_meant(flight.question.purpose()))
+    }
+
+    /// One question for each node that has none in flight, other than for its last final block or for blocks.
+    fn ask_for_headers(&self, planned: &mut Vec<Planned>) {
+        let mut walks = Walks::default();
+        for flight in self.flights {
+            let node = self.nodes.get(&flight.node);
+            walks.begin(&flight.question, node.map_or(u32::MAX, NodeFacts::empty_responses));
+        }
+        let mut nodes: Vec<_> = self.nodes.iter().filter(|node| self.is_reachable(node)).collect();
+        // A node that returns no headers must not keep others from being asked.
+        nodes.sort_by_key(|node| (node.empty_responses(), node.group() == Group::Public));
+        for node in nodes {
+            if self.asks(node, |purpose| !matches!(purpose, Purpose::Final | Purpose::Block)) {
+                continue;
+            }
+            let Some(question) = self.question(node, &walks) else { continue };
+            if self.asked.was_asked(node.name(), question.purpose()) {
+                continue;
+            }
+            walks.begin(&question, node.empty_responses());
+            planned.push(Planned { node: Arc::clone(node.name()), question });
+        }
+    }
+
+    fn question(&self, node: &NodeFacts, walks: &Walks) -> Option<Question> {
+        if node.asks_identity() {
+            // A node that does not decide must not determine which chain it is.
+            let may = self.nodes.identity().is_some() || self.nodes.decides(node);
+            return may.then_some(Question::Identity);
+        }
+        let identity = self.nodes.identity().filter(|_| node.is_honest() && !node.is_diverged())?;
+        let Some(graph) = self.headers.graph() else {
+            let (start, head) = (self.config.start.clone(), node.head()?.height);
+            let is_recent = matches!(start, Start::Recent(_));
+            let asks = if is_recent { self.is_furthest(node) } else { self.nodes.decides(node) };
+            return asks.then_some(Question::Root { start, genesis: identity.genesis, head });
+        };
+        self.gap(graph, node, walks)
+    }
+
+    /// Whether no other deciding node has a higher head, once all of them have reported their chain. Nodes that
+    /// returned no root come last. Local nodes are believed; a public node does not count if its head is higher than
+    /// those of more than half of them.
+    fn is_furthest(&self, node: &NodeFacts) -> bool {
+        let group = self.nodes.deciders();
+        let deciders = self.nodes.iter().filter(|node| node.group() == group);
+        let reachable: Vec<_> = deciders.filter(|node| self.is_reachable(node)).collect();
+        if reachable.iter().any(|node| node.asks_identity() && !node.has_trouble()) {
+            return false;
+        }
+        let believed = reachable.into_iter().filter(|node| node.is_believed());
+        let mut heads: Vec<_> = believed
+            .filter_map(|node| Some((Reverse(node.head()?.height), node.name(), node.empty_responses())))
+            .collect();
+        heads.sort();
+        if group == Group::Public {
+            heads.drain(..heads.len() / 2);
+        }
+        heads
+            .iter()
+            .min_by_key(|(height, _, empty_responses)| (*empty_responses, *height))
+            .is_some_and(|(_, best, _)| *best == node.name())
+    }
+
+    /// The lowest gap that the node may close.
+    fn gap(&self, graph: &Graph, node: &NodeFacts, walks: &Walks) -> Option<Question> {
+        let (head, tip) = (node.head()?.hash, self.branch.tip()?);
+        let lowest = graph.root().height.saturating_add(1);
+        let open =
+            |gap: &Header| gap.height > lowest && walks.allow(Some(gap.parent), node.empty_responses());
+        let gaps = self.headers.gaps_of(node.name(), &head).into_iter();
+        let gap = gaps.filter(open).min_by_key(|gap| gap.height)?;
+        // The node is most likely on the heaviest branch, unless it was seen on another one.
+        let heaviest = graph.tips().max_by_key(|tip| graph.total_work(&tip.hash))?;
+        let elsewhere =
+            node.linked().filter(|block| graph.is_on_branch(&block.hash, &heaviest.hash) == OnBranch::No);
+        let reach = elsewhere.unwrap_or(heaviest).height;
+        let backfill = u64::try_from(self.config.backfill).unwrap_or(Height::MAX);
+        if gap.height.saturating_sub(reach) <= backfill {
+            return Some(Question::Down { from: gap.parent, height: gap.height - 1, head });
+        }
+        // Headers that other nodes returned, on a branch that may be lost, must not block the node's own branch.
+        let ahead = node.linked().map_or(0, |block| block.height.saturating_sub(tip.height));
+        if ahead >= backfill.saturating_mul(HEADERS_AHEAD) || !walks.allow(None, node.empty_responses()) {
+            return None;
+        }
+        Some(Question::Up { from: reach + 1, to: gap.height.min(reach + backfill), head })
+    }
+
+    /// What is final usually changes with the head; `identify_every` covers the other cases.
+    fn ask_for_finality(&self, planned: &mut Vec<Planned>) {
+        for node in self.nodes.iter() {
+            let Some(head) = node.owes_final(self.config.identify_every, self.now) else { continue };
+            let was_asked = self.asked.was_asked(node.name(), Purpose::Final)
+                || self.asks(node, |purpose| purpose == Purpose::Final);
+            if !was_asked && self.is_reachable(node) {
+                let question = Question::Final(head.hash);
+                planned.push(Planned { node: Arc::clone(node.name()), question });
+            }
+        }
+    }
+
+    /// Each block on the path to a better head is requested once, and from a second node if the first one has not
+    /// answered by the next cycle.
+    fn ask_for_blocks(&self, planned: &mut Vec<Planned>) {
+        let Some(graph) = self.headers.graph() else { return };
+        let mut bodies = Bodies::in_flight(self.flights, self.asked.cycle());
+        let mut seen = HashSet::new();
+        let switches =
+            self.branch.switches(graph, &self.nodes.linked_heads(), self.config.block_window).into_iter();
+        for header in switches.flat_map(|switch| switch.connected().to_vec()) {
+            let is_there = self.branch.has_block(&header.hash) || bodies.are_enough(&header.hash);
+            if is_there || !seen.insert(header.hash) {
+                continue;
+            }
+            let Some(node) = self.node_for(graph, &header, &bodies) else { continue };
+            bodies.begin(node.name());
+            planned.push(Planned { node: Arc::clone(node.name()), question: Question::Block(header) });
+        }
+    }
+
+    /// The node that is asked for a block. One that has not answered by the next cycle comes last. Else local nodes
+    /// come before public ones, then nodes that returned the last block they were asked for, then the node that
+    /// reported this block first.
+    fn node_for(&self, graph: &Graph, header: &Header, bodies: &Bodies<'_>) -> Option<&NodeFacts> {
+        let withheld_by = self.asked.withheld_by(&header.hash);
+        let origin = self.headers.origin(&header.hash);
+        let is_origin = |node: &NodeFacts| Some(node.name()) == origin;
+        let may = |node: &&NodeFacts| {
+            let on_branch = |head: Header| graph.is_on_branch(&header.hash, &head.hash);
+            let has_it = node.linked().is_some_and(|head| on_branch(head) == OnBranch::Yes);
+            self.is_reachable(node)
+                && node.is_honest()
+                && !withheld_by.contains(node.name())
+                && !bodies.asked_for(&header.hash).contains(&node.name())
+                && (has_it || is_origin(node))
+        };
+        // A block waits for a local node that is only busy: a public node is asked only if all local ones are late.
+        let class = |node: &NodeFacts| (bodies.is_late(node.name()), node.group() == Group::Public);
+        let candidates: Vec<&NodeFacts> = self.nodes.iter().filter(may).collect();
+        let best = candidates.iter().map(|node| class(node)).min();
+        let is_free = |node: &&NodeFacts| {
+            Some(class(node)) == best && bodies.load(node.name()) < self.config.requests_per_node
+        };
+        let rank = |node: &&NodeFacts| {
+            (class(node), node.withheld_block(), !is_origin(node), bodies.load(node.name()))
+        };
+        candidates.into_iter().filter(is_free).min_by_key(rank)
+    }
+}
+
+/// The requests for blocks in flight.
+struct Bodies<'a> {
+    load: HashMap<Arc<str>, usize>,
+    asked: HashMap<Hash, Vec<&'a Arc<str>>>,
+    /// Nodes that still owe a block from an earlier cycle, and these blocks.
+    late_nodes: HashSet<&'a Arc<str>>,
+    late_blocks: HashSet<Hash>,
+}
+
+impl<'a> Bodies<'a> {
+    fn in_flight(flights: &[&'a Flight], cycle: u64) -> Self {
+        let mut bodies = Self {
+            load: HashMap::new(),
+            asked: HashMap::new(),
+            late_nodes: HashSet::new(),
+            late_blocks: HashSet::new(),
+        };
+        for flight in flights {
+            let Question::Block(header) = &flight.question else { continue };
+            bodies.begin(&flight.node);
+            bodies.asked.entry(header.hash).or_default().push(&flight.node);
+            if flight.cycle < cycle {
+                bodies.late_nodes.insert(&flight.node);
+                bodies.late_blocks.insert(header.hash);
+            }
+        }
+        bodies
+    }
+
+    fn begin(&mut self, node: &Arc<str>) {
+        *self.load.entry(Arc::clone(node)).or_default() += 1;
+    }
+
+    fn load(&self, node: &str) -> usize {
+        self.load.get(node).copied().unwrap_or_default()
+    }
+
+    fn is_late(&self, node: &Arc<str>) -> bool {
+        self.late_nodes.contains(node)
+    }
+
+    /// The nodes that were asked for a block.
+    fn asked_for(&self, block: &Hash) -> &[&'a Arc<str>] {
+        self.asked.get(block).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether enough nodes were asked for a block: one, or two if the first is late.
+    fn are_enough(&self, block: &Hash) -> bool {
+        self.asked_for(block).len() >= if self.late_blocks.contains(block) { 2 } else { 1 }
+    }
+}
+
+/// The requests for headers in flight: by the block in which a gap ends, or `None` upwards; each with the least
+/// `empty_responses` of the nodes that were asked.
+#[derive(Default)]
+struct Walks {
+    begun: HashMap<Option<Hash>, u32>,
+}
+
+impl Walks {
+    fn begin(&mut self, question: &Question, empty_responses: u32) {
+        let what = match question {
+            Question::Down { from, .. } => Some(*from),
+            Question::Up { .. } => None,
+            _ => return,
+        };
+        let least = self.begun.entry(what).or_insert(empty_responses);
+        *least = empty_responses.min(*least);
+    }
+
+    /// Whether a node should be asked too: only if it is more reliable than those that were asked already.
+    fn allow(&self, what: Option<Hash>, empty_responses: u32) -> bool {
+        self.begun.get(&what).is_none_or(|least| empty_responses < *least)
+    }
+}

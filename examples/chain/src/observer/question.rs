@@ -1,0 +1,75 @@
+//! What the nodes are asked.
+
+use std::sync::Arc;
+
+use super::Start;
+use crate::{Hash, Header, Height};
+
+/// What a node is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    Identity,
+    /// The last final block of a node that has this head.
+    Final(Hash),
+    /// The first header of the graph.
+    Root {
+        start: Start,
+        genesis: Hash,
+        head: Height,
+    },
+    /// This header and its ancestors, until one is linked to the graph; from a node that has this head.
+    Down {
+        from: Hash,
+        height: Height,
+        head: Hash,
+    },
+    /// The headers of the node's branch between these heights; from a node that has this head.
+    Up {
+        from: Height,
+        to: Height,
+        head: Hash,
+    },
+    Block(Header),
+}
+
+/// What a question is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Purpose {
+    Identity,
+    Final,
+    Root,
+    Headers,
+    Block,
+}
+
+/// A question in flight.
+#[derive(Clone, Debug)]
+pub(super) struct Flight {
+    pub(super) node: Arc<str>,
+    pub(super) question: Question,
+    /// The cycle in which it began.
+    pub(super) cycle: u64,
+}
+
+impl Question {
+    /// What it is for: a node is asked at most once in a cycle for each purpose except blocks.
+    pub(super) fn purpose(&self) -> Purpose {
+        match self {
+            Self::Identity => Purpose::Identity,
+            Self::Final(_) => Purpose::Final,
+            Self::Root { .. } => Purpose::Root,
+            Self::Down { .. } | Self::Up { .. } => Purpose::Headers,
+            Self::Block(_) => Purpose::Block,
+        }
+    }
+
+    pub(super) fn method(&self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Final(_) => "finalised",
+            Self::Root { .. } | Self::Down { .. } => "header",
+            Self::Up { .. } => "header_at",
+            Self::Block(_) => "block",
+        }
+    }
+}
