@@ -7,11 +7,12 @@ use watchkeeper::source::SourceHealth;
 
 use super::asked::Asked;
 use super::branch::CanonicalBranch;
-use super::fetch::{Fetches, Found};
+use super::fetch::Found;
 use super::headers::Headers;
 use super::nodes::{HeadStep, Identified, Nodes};
 use super::plan::{Planned, Situation, plan};
 use super::probe::LONGEST_REST;
+use super::question::Flight;
 use super::show::view;
 use super::{ChainConfig, ChainView, Group};
 use crate::adapter::{ChainError, ChainIdentity};
@@ -85,21 +86,9 @@ impl<T: Transaction> ChainFacts<T> {
     }
 
     /// What to ask now, given what is in flight.
-    pub(super) fn plan(&mut self, fetches: &Fetches<T>, now: Instant) -> Vec<Planned>
-    where
-        T: Send + 'static,
-    {
-        let flights: Vec<_> = fetches.flights().collect();
-        let (headers, branch, nodes) = (&self.headers, &self.branch, &self.nodes);
-        let planned = plan(&Situation {
-            headers,
-            branch,
-            nodes,
-            flights: &flights,
-            asked: &self.asked,
-            config: &self.config,
-            now,
-        });
+    pub(super) fn plan(&mut self, flights: &[&Flight], now: Instant) -> Vec<Planned> {
+        let Self { headers, branch, nodes, asked, config, .. } = self;
+        let planned = plan(&Situation { headers, branch, nodes, flights, asked, config, now });
         for Planned { node, question } in &planned {
             self.asked.note(node, question);
         }
@@ -350,10 +339,8 @@ impl<T: Transaction> ChainFacts<T> {
     fn compare(&mut self, now: Instant) {
         let Some((graph, tip)) = self.headers.graph().zip(self.branch.tip()) else { return };
         self.events.extend(self.nodes.compare(&self.headers, &tip, &self.config, now));
-        let heads: Vec<Header> =
-            self.nodes.iter().filter(|node| node.is_believed()).filter_map(|node| node.head()).collect();
         let is_best = self.branch.best(graph, &self.nodes.linked_heads()) == Some(tip);
-        self.events.extend(self.branch.compare(graph, &heads, is_best));
+        self.events.extend(self.branch.compare(graph, &self.nodes.heads(), is_best));
     }
 
     /// Drops headers that are far below the last final block and that no lagging node needs.

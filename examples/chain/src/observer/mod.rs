@@ -213,7 +213,8 @@ impl<C: ChainClient> ChainObserver<C> {
         state: &mut ChainState<C::Transaction>,
         now: Instant,
     ) {
-        for Planned { node: name, question } in state.known.plan(&state.fetches, now) {
+        let flights: Vec<_> = state.fetches.flights().collect();
+        for Planned { node: name, question } in state.known.plan(&flights, now) {
             let Some(source) = sources.iter().find(|source| *source.name == *name) else { continue };
             let known = state.known.nodes().get(&name);
             // Concurrent calls may be too much for a node that returned nothing the last time.

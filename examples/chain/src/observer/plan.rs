@@ -1,5 +1,8 @@
 //! Which questions to ask, and which node: a pure function of what is known.
 
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -84,6 +84,11 @@ impl Nodes {
         self.iter().filter(move |node| node.group() == group && node.is_believed())
     }
 
+    /// The heads of all believed nodes.
+    pub(super) fn heads(&self) -> Vec<Header> {
+        self.iter().filter(|node| node.is_believed()).filter_map(NodeFacts::head).collect()
+    }
+
     /// The linked heads of the believed nodes that decide.
     pub(super) fn linked_heads(&self) -> Vec<Header> {
         self.believed().filter_map(NodeFacts::linked).collect()
