@@ -8,6 +8,7 @@
 mod calls;
 mod catch_up;
 mod chains;
+mod fast;
 mod questions;
 
 use std::hint::black_box;
@@ -21,6 +22,17 @@ fn main() {
         eprintln!("figures are taken from optimised code only: cargo bench -p watchkeeper-chain");
         return;
     }
+    if !std::env::args().any(|argument| argument == "fast") {
+        measured();
+    }
+    println!("\n| interval | what | delay | 99 of 100 | at the end | goal | met |\n|---|---|---|---|---|---|---|");
+    fast::behind_a_fast_chain(&[100, 250, 1_000].map(Duration::from_millis));
+    println!("\n| requests in flight | blocks a second | of what they allow |\n|---|---|---|");
+    fast::catch_up_by_requests(&[4, 8, 16, 32, 64]);
+}
+
+/// What depends on the machine.
+fn measured() {
     println!("| what | plain | graph | goal | met |\n|---|---|---|---|---|");
     let (graph, plain) = ingest();
     snapshots(&graph, &plain);
