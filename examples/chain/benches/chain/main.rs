@@ -25,7 +25,9 @@ fn main() {
     if !std::env::args().any(|argument| argument == "fast") {
         measured();
     }
-    println!("\n| interval | what | delay | 99 of 100 | at the end | goal | met |\n|---|---|---|---|---|---|---|");
+    println!(
+        "\n| interval | what | delay | 99 of 100 | at the end | goal | met |\n|---|---|---|---|---|---|---|"
+    );
     fast::behind_a_fast_chain(&[100, 250, 1_000].map(Duration::from_millis));
     println!("\n| requests in flight | blocks a second | of what they allow |\n|---|---|---|");
     fast::catch_up_by_requests(&[4, 8, 16, 32, 64]);

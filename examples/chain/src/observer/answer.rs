@@ -1,5 +1,6 @@
 //! How one node is asked, and how its answers are checked.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,43 +46,78 @@ impl<C: ChainClient> NodeAnswer<C> {
             }
             Question::Down { from, height, head } => {
                 let Some(graph) = graph else { return Found::nothing(head, None) };
-                if self.suspect && self.is_off(&graph).await {
-                    return Found::Off { head, root: graph.root().hash };
-                }
-                let mut headers = Vec::new();
-                let end = Instant::now() + self.limit;
-                let error = self.until(end, self.down(&graph, from, height, &mut headers)).await.err();
-                // A branch without the root must not be kept, nor walked further.
-                let is_linked = headers.last().is_none_or(|lowest| graph.contains(&lowest.parent));
-                let is_true = matches!(error, None | Some(ChainError::TimedOut { .. }));
-                if is_true && !is_linked && !self.suspect && self.is_off(&graph).await {
-                    return Found::Off { head, root: graph.root().hash };
-                }
-                headers.reverse();
-                Found::Headers { head, headers, gap: Some(from), error }
+                self.downwards(&graph, from, height, head).await
             }
-            Question::Up { from, to, head } => {
+            Question::Up { from, to, gap, head } => {
                 let Some(graph) = graph else { return Found::nothing(head, None) };
-                if self.suspect && self.is_off(&graph).await {
-                    return Found::Off { head, root: graph.root().hash };
-                }
+                self.upwards(&graph, from..=to, gap, head).await
+            }
+            Question::Ahead { from, to } => {
                 let mut headers = Vec::new();
                 let end = Instant::now() + self.limit;
-                let error = self.until(end, self.up(from, to, &mut headers)).await.err();
-                let first = headers.first().copied().filter(|first| !graph.contains(&first.parent));
-                let Some(first) = first else { return Found::Headers { head, headers, gap: None, error } };
-                if !self.suspect && self.is_off(&graph).await {
-                    return Found::Off { head, root: graph.root().hash };
-                }
-                // The node's branch is not the expected one: find the fork, if there is time.
-                let mut below = Vec::new();
-                let lost = self.down(&graph, first.parent, from - 1, &mut below);
-                let lost = self.until(end, lost).await.err();
-                below.reverse();
-                below.append(&mut headers);
-                Found::Headers { head, headers: below, gap: None, error: error.or(lost) }
+                let error = self.until(end, self.up(from..=to, &mut headers)).await.err();
+                Found::Ahead { headers, error }
             }
         }
+    }
+
+    /// Closes a gap from above.
+    async fn downwards(
+        &self,
+        graph: &Graph,
+        from: Hash,
+        height: Height,
+        head: Hash,
+    ) -> Found<C::Transaction> {
+        if self.suspect && self.is_off(graph).await {
+            return Found::Off { head, root: graph.root().hash };
+        }
+        let mut headers = Vec::new();
+        let end = Instant::now() + self.limit;
+        let error = self.until(end, self.down(graph, from, height, &mut headers)).await.err();
+        // A branch without the root must not be kept, nor walked further.
+        let is_linked = headers.last().is_none_or(|lowest| graph.contains(&lowest.parent));
+        let is_true = matches!(error, None | Some(ChainError::TimedOut { .. }));
+        if is_true && !is_linked && !self.suspect && self.is_off(graph).await {
+            return Found::Off { head, root: graph.root().hash };
+        }
+        headers.reverse();
+        Found::Headers { head, headers, gap: Some(from), error }
+    }
+
+    /// Closes a gap from below.
+    async fn upwards(
+        &self,
+        graph: &Graph,
+        heights: RangeInclusive<Height>,
+        gap: Header,
+        head: Hash,
+    ) -> Found<C::Transaction> {
+        if self.suspect && self.is_off(graph).await {
+            return Found::Off { head, root: graph.root().hash };
+        }
+        let (from, mut headers) = (*heights.start(), Vec::new());
+        let end = Instant::now() + self.limit;
+        let error = self.until(end, self.up(heights, &mut headers)).await.err();
+        let Some(first) = headers.first().copied() else {
+            if error.is_some() {
+                return Found::nothing(head, error);
+            }
+            // It has no such heights, though its head is above them.
+            return self.downwards(graph, gap.parent, gap.height - 1, head).await;
+        };
+        if graph.contains(&first.parent) {
+            return Found::Headers { head, headers, gap: None, error };
+        }
+        if !self.suspect && self.is_off(graph).await {
+            return Found::Off { head, root: graph.root().hash };
+        }
+        // The node's branch is not the expected one: find the fork, if there is time.
+        let mut below = Vec::new();
+        let lost = self.until(end, self.down(graph, first.parent, from - 1, &mut below)).await.err();
+        below.reverse();
+        below.append(&mut headers);
+        Found::Headers { head, headers: below, gap: None, error: error.or(lost) }
     }
 
     async fn root(&self, start: Start, genesis: Hash, head: Height) -> Result<Option<Header>, ChainError> {
@@ -104,6 +140,9 @@ impl<C: ChainClient> NodeAnswer<C> {
     }
 
     /// Highest first, until the parent is in the graph, or the height is that of the root.
+    ///
+    /// The first one is requested by its hash. Below it several are requested at once, by height, as long as they link:
+    /// twice as many each time, so that the depth of a fork costs few round trips.
     async fn down(
         &self,
         graph: &Graph,
@@ -111,25 +150,59 @@ impl<C: ChainClient> NodeAnswer<C> {
         height: Height,
         headers: &mut Vec<Header>,
     ) -> Result<(), ChainError> {
-        let (mut next, mut height) = (from, height);
+        let (mut next, mut height, mut at_once) = (from, height, 1);
         while headers.len() < self.budget && height > graph.root().height {
-            let header = self.client.header(next).await?;
-            let Some(header) = header else {
-                return Err(self.untrue("header", format!("it has a child of {next:?}, but not {next:?}")));
-            };
-            if header.hash != next || header.height != height {
-                return Err(self.untrue(
-                    "header",
-                    format!("asked for {next:?} at {height}, got {:?} at {}", header.hash, header.height),
-                ));
+            let before = headers.len();
+            if at_once > 1 {
+                let room = u64::try_from(at_once.min(self.budget - before)).unwrap_or(Height::MAX);
+                let lowest = height.saturating_sub(room - 1).max(graph.root().height + 1);
+                self.linked(graph, (lowest..=height).rev(), next, headers).await;
+            }
+            if headers.len() == before {
+                headers.push(self.by_hash(next, height).await?);
+            }
+            let Some(lowest) = headers.last() else { return Ok(()) };
+            if graph.contains(&lowest.parent) {
+                return Ok(());
+            }
+            (next, height) = (lowest.parent, lowest.height - 1);
+            at_once = (at_once * 2).min(self.at_once);
+        }
+        Ok(())
+    }
+
+    async fn by_hash(&self, hash: Hash, height: Height) -> Result<Header, ChainError> {
+        let Some(header) = self.client.header(hash).await? else {
+            return Err(self.untrue("header", format!("it has a child of {hash:?}, but not {hash:?}")));
+        };
+        if header.hash != hash || header.height != height {
+            let found = format!("got {:?} at {}", header.hash, header.height);
+            return Err(self.untrue("header", format!("asked for {hash:?} at {height}, {found}")));
+        }
+        Ok(header)
+    }
+
+    /// The headers at these heights, requested at once: those that link from `next` on, until one is linked to the
+    /// graph. The node may be on another branch by now, or have no header by height: what is missing is requested by
+    /// hash.
+    async fn linked(
+        &self,
+        graph: &Graph,
+        heights: impl Iterator<Item = Height>,
+        mut next: Hash,
+        headers: &mut Vec<Header>,
+    ) {
+        let mut answers = stream::iter(heights).map(|height| self.at(height)).buffered(self.at_once);
+        while let Some(Ok(Some(header))) = answers.next().await {
+            if header.hash != next {
+                return;
             }
             headers.push(header);
             if graph.contains(&header.parent) {
-                return Ok(());
+                return;
             }
-            (next, height) = (header.parent, height - 1);
+            next = header.parent;
         }
-        Ok(())
     }
 
     /// Whether the node's branch has another block at the root's height.
@@ -139,8 +212,8 @@ impl<C: ChainClient> NodeAnswer<C> {
     }
 
     /// Lowest first, several concurrently. An error keeps the consecutive headers that came before it.
-    async fn up(&self, from: Height, to: Height, headers: &mut Vec<Header>) -> Result<(), ChainError> {
-        let mut answers = stream::iter(from..=to).map(|height| self.at(height)).buffered(self.at_once);
+    async fn up(&self, heights: RangeInclusive<Height>, headers: &mut Vec<Header>) -> Result<(), ChainError> {
+        let mut answers = stream::iter(heights).map(|height| self.at(height)).buffered(self.at_once);
         while let Some(answer) = answers.next().await {
             match answer? {
                 Some(header) => headers.push(header),

@@ -32,7 +32,7 @@ pub enum Start {
 /// use watchkeeper_chain::{ChainConfig, Start};
 ///
 /// let config = ChainConfig { start: Start::Genesis, ..ChainConfig::every(Duration::from_millis(250)) };
-/// assert_eq!(config.collect_for, Duration::from_micros(62_500));
+/// assert_eq!(config.collect_for, Duration::from_millis(100));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainConfig {
@@ -51,7 +51,7 @@ pub struct ChainConfig {
     /// until the node returns all of them in time.
     pub request_timeout: Duration,
     /// How long a cycle waits for the heads, and then for blocks and missing headers. What takes longer continues, and
-    /// a later cycle uses it. Default: a quarter of the interval, at most 2 s.
+    /// a later cycle uses it. Default: two fifths of the interval, at most 2 s.
     ///
     /// Keep twice this time below the runtime's `poll_timeout`: a poll that times out emits nothing, and what it
     /// learned is emitted by the next one.
@@ -101,7 +101,8 @@ pub struct ChainConfig {
     /// whose task is held up. With one block in a cycle they are 64, all of them among those kept here. A batch with a
     /// reorg holds as many blocks as it takes to outweigh the old branch. Lower the two limits if blocks are large.
     pub blocks_kept: usize,
-    /// How many requests for blocks one node has at once; further ones go to other nodes. Default: 8.
+    /// How many requests for blocks one node has at once, and for headers as many again; further ones go to other nodes.
+    /// A catch-up is the faster the more there are, up to what the node allows. Default: 16.
     pub requests_per_node: usize,
     /// How many headers without parents are kept. Default: 1,024.
     pub pending_limit: usize,
@@ -127,7 +128,7 @@ impl ChainConfig {
             chain: None,
             probe_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),
-            collect_for: (interval / 4).min(Duration::from_secs(2)),
+            collect_for: (interval.saturating_mul(2) / 5).min(Duration::from_secs(2)),
             stale_after: Duration::from_secs(2).max(interval.saturating_mul(3)).min(Duration::from_hours(24)),
             forget_after: Duration::from_mins(1).max(interval.saturating_mul(5)),
             identify_every: Duration::from_secs(30),
@@ -139,7 +140,7 @@ impl ChainConfig {
             backfill: 512,
             block_window: 128,
             blocks_kept: 256,
-            requests_per_node: 8,
+            requests_per_node: 16,
             pending_limit: 1024,
             headers_off_branch: 65_536,
             keep_below_final: 1024,

@@ -9,8 +9,8 @@ use super::asked::Asked;
 use super::branch::CanonicalBranch;
 use super::fetch::Found;
 use super::headers::Headers;
-use super::nodes::{HeadStep, Identified, Nodes};
-use super::plan::{Planned, Situation, plan};
+use super::nodes::{HeadStep, Identified, NodeFacts, Nodes};
+use super::plan::{Planned, Situation, plan, plan_ahead};
 use super::probe::LONGEST_REST;
 use super::question::Flight;
 use super::show::view;
@@ -58,9 +58,12 @@ impl<T: Transaction> ChainFacts<T> {
         view(&self.headers, &self.branch, &self.nodes, self.config.public_quorum, now)
     }
 
-    /// A cycle begins, with a new list of the source set.
     pub(super) fn begin_cycle(&mut self) {
         self.asked.begin_cycle();
+    }
+
+    /// The list of the source set begins again.
+    pub(super) fn begin_set(&mut self) {
         self.nodes.begin_set();
     }
 
@@ -85,10 +88,19 @@ impl<T: Transaction> ChainFacts<T> {
         self.nodes.end_set();
     }
 
+    /// What to ask beside the heads, given what is in flight.
+    pub(super) fn plan_ahead(&self, flights: &[&Flight], now: Instant) -> Vec<Planned> {
+        plan_ahead(&self.situation(flights, now))
+    }
+
+    fn situation<'a>(&'a self, flights: &'a [&Flight], now: Instant) -> Situation<'a, T> {
+        let Self { headers, branch, nodes, asked, config, .. } = self;
+        Situation { headers, branch, nodes, flights, asked, config, now }
+    }
+
     /// What to ask now, given what is in flight.
     pub(super) fn plan(&mut self, flights: &[&Flight], now: Instant) -> Vec<Planned> {
-        let Self { headers, branch, nodes, asked, config, .. } = self;
-        let planned = plan(&Situation { headers, branch, nodes, flights, asked, config, now });
+        let planned = plan(&self.situation(flights, now));
         for Planned { node, question } in &planned {
             self.asked.note(node, question);
         }
@@ -146,6 +158,10 @@ impl<T: Transaction> ChainFacts<T> {
                 Some(answer.err().unwrap_or_else(|| ChainError::Empty { endpoint: name.to_string() }))
             }
             Found::Headers { head, headers, gap, error } => self.filled(name, head, &headers, gap, error),
+            Found::Ahead { headers, error } => {
+                self.link_ahead(name, &headers);
+                error
+            }
             Found::Off { head, root } => {
                 self.diverged(name, head, root);
                 None
@@ -252,6 +268,20 @@ impl<T: Transaction> ChainFacts<T> {
         }
         // A node that returned some headers has made progress: that it was late is no error.
         error.filter(|_| headers.is_empty() || !is_late)
+    }
+
+    /// Links headers above the last known one. Those that do not link are not kept: the node's next head decides.
+    fn link_ahead(&mut self, name: &Arc<str>, headers: &[Header]) {
+        for header in headers {
+            let is_linked = self.headers.graph().is_some_and(|graph| graph.contains(&header.parent));
+            let is_believed = self.nodes.get(name).is_some_and(NodeFacts::is_believed);
+            if !is_linked || !is_believed || self.link(*header, name).is_some() {
+                return;
+            }
+            if let Some(node) = self.nodes.get_mut(name) {
+                node.is_linked_at(*header);
+            }
+        }
     }
 
     /// A branch that forks below the root is never linked. What one node reports counts for that node alone.

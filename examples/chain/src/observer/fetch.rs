@@ -23,6 +23,11 @@ pub(super) enum Found<T> {
         gap: Option<Hash>,
         error: Option<ChainError>,
     },
+    /// Headers above the last known one of the node's branch, lowest first: none, if none is new.
+    Ahead {
+        headers: Vec<Header>,
+        error: Option<ChainError>,
+    },
     /// The branch of the node, which has this head, forks from the graph below the root.
     Off {
         head: Hash,
@@ -104,6 +109,7 @@ impl<T: Send + 'static> Fetches<T> {
                     Question::Down { head, .. } | Question::Up { head, .. } => {
                         Found::nothing(head, Some(error))
                     }
+                    Question::Ahead { .. } => Found::Ahead { headers: Vec::new(), error: Some(error) },
                     Question::Block(header) => Found::Block(header, Err(error)),
                 };
                 Some((node, found))

@@ -166,6 +166,8 @@ impl<C: ChainClient> ChainObserver<C> {
         sources: &[ObservedSource<ChainSource<C>>],
         state: &mut ChainState<C::Transaction>,
     ) -> Result<(), DynError> {
+        state.known.begin_cycle();
+        self.ask_ahead(sources, state);
         self.nodes.poll(sources, &mut state.nodes).await?;
         self.take_heads(sources, state);
         let enough = sleep_until(Instant::now() + self.config.collect_for);
@@ -190,11 +192,23 @@ impl<C: ChainClient> ChainObserver<C> {
         Ok(())
     }
 
+    /// Asks for what is probably new, beside the heads.
+    fn ask_ahead(&self, sources: &[ObservedSource<ChainSource<C>>], state: &mut ChainState<C::Transaction>) {
+        let now = Instant::now();
+        while let Some((node, found)) = state.fetches.try_next() {
+            state.known.found(&node, found, now);
+        }
+        state.known.judge(now);
+        let flights: Vec<_> = state.fetches.flights().collect();
+        let planned = state.known.plan_ahead(&flights, now);
+        self.begin(sources, state, planned);
+    }
+
     /// Records the heads that the nodes reported since the last cycle.
     fn take_heads(&self, sources: &[ObservedSource<ChainSource<C>>], state: &mut ChainState<C::Transaction>) {
         let now = Instant::now();
         let answers = self.nodes.snapshot(&state.nodes);
-        state.known.begin_cycle();
+        state.known.begin_set();
         // The answers are in the order of the sources.
         for (source, answer) in sources.iter().zip(answers.iter()) {
             let (name, health, group) = (answer.name, answer.health(), source.source.group);
@@ -214,7 +228,17 @@ impl<C: ChainClient> ChainObserver<C> {
         now: Instant,
     ) {
         let flights: Vec<_> = state.fetches.flights().collect();
-        for Planned { node: name, question } in state.known.plan(&flights, now) {
+        let planned = state.known.plan(&flights, now);
+        self.begin(sources, state, planned);
+    }
+
+    fn begin(
+        &self,
+        sources: &[ObservedSource<ChainSource<C>>],
+        state: &mut ChainState<C::Transaction>,
+        planned: Vec<Planned>,
+    ) {
+        for Planned { node: name, question } in planned {
             let Some(source) = sources.iter().find(|source| *source.name == *name) else { continue };
             let known = state.known.nodes().get(&name);
             // Concurrent calls may be too much for a node that returned nothing the last time.

@@ -6,6 +6,7 @@ mod tests;
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -42,9 +43,31 @@ pub(super) struct Situation<'a, T> {
 /// What to ask now.
 pub(super) fn plan<T: Transaction>(at: &Situation<'_, T>) -> Vec<Planned> {
     let mut planned = Vec::new();
+    at.ask_for_identity(&mut planned);
     at.ask_for_headers(&mut planned);
     at.ask_for_finality(&mut planned);
     at.ask_for_blocks(&mut planned);
+    planned
+}
+
+/// What to ask beside the heads, at the start of a cycle: nodes whose heads rise by several blocks at each look are asked
+/// for the headers that are probably new.
+pub(super) fn plan_ahead<T: Transaction>(at: &Situation<'_, T>) -> Vec<Planned> {
+    let Some(tip) = at.branch.tip() else { return Vec::new() };
+    let question = |node: &NodeFacts| {
+        let (expected, linked) = (node.expected_rise(), node.linked()?);
+        let is_far = linked.height.saturating_sub(tip.height) >= at.ahead_of_tip();
+        if expected == 0 || is_far || !node.is_believed() || node.empty_responses() > 0 {
+            return None;
+        }
+        let to = linked.height.max(node.head()?.height).saturating_add(expected);
+        let to = to.min(linked.height.saturating_add(at.budget(node)));
+        Some(Question::Ahead { from: linked.height.saturating_add(1), to })
+    };
+    let mut planned = Vec::new();
+    for node in at.nodes.iter().filter(|node| at.is_reachable(node) && !at.is_busy(node)) {
+        planned.extend(question(node).map(|question| Planned { node: Arc::clone(node.name()), question }));
+    }
     planned
 }
 
@@ -58,6 +81,32 @@ impl<T: Transaction> Situation<'_, T> {
         self.flights.iter().any(|flight| flight.node == *node.name() && is_meant(flight.question.purpose()))
     }
 
+    /// Whether a question to the node is in flight on whose answer the next one depends.
+    fn is_busy(&self, node: &NodeFacts) -> bool {
+        self.asks(node, |purpose| match purpose {
+            Purpose::Identity => node.waits_for_identity(),
+            Purpose::Final | Purpose::Block => false,
+            Purpose::Root | Purpose::Headers | Purpose::Ahead => true,
+        })
+    }
+
+    /// How many headers may be known above the tip, whose blocks are still missing.
+    fn ahead_of_tip(&self) -> Height {
+        self.backfill().saturating_mul(HEADERS_AHEAD)
+    }
+
+    fn backfill(&self) -> Height {
+        Height::try_from(self.config.backfill).unwrap_or(Height::MAX)
+    }
+
+    /// How many headers a node is asked for at once: as many as it probably returns in half of the time-out.
+    fn budget(&self, node: &NodeFacts) -> Height {
+        let answer = node.last_elapsed().max(Duration::from_millis(1));
+        let rounds = (self.config.request_timeout.as_millis() / 2 / answer.as_millis()).max(1);
+        let at_once = Height::try_from(self.config.requests_per_node).unwrap_or(Height::MAX);
+        self.backfill().min(at_once.saturating_mul(Height::try_from(rounds).unwrap_or(Height::MAX)))
+    }
+
     /// One question for each node that has none in flight, other than for its last final block or for blocks.
     fn ask_for_headers(&self, planned: &mut Vec<Planned>) {
         let mut walks = Walks::default();
@@ -66,10 +115,13 @@ impl<T: Transaction> Situation<'_, T> {
             walks.begin(&flight.question, node.map_or(u32::MAX, NodeFacts::empty_responses));
         }
         let mut nodes: Vec<_> = self.nodes.iter().filter(|node| self.is_reachable(node)).collect();
-        // A node that returns no headers must not keep others from being asked.
-        nodes.sort_by_key(|node| (node.empty_responses(), node.group() == Group::Public));
+        // A node that is slow, or returns no headers, must not keep others from being asked.
+        nodes.sort_by_key(|node| {
+            let is_slow = node.last_elapsed() >= self.config.collect_for;
+            (node.empty_responses(), node.group() == Group::Public, is_slow)
+        });
         for node in nodes {
-            if self.asks(node, |purpose| !matches!(purpose, Purpose::Final | Purpose::Block)) {
+            if self.is_busy(node) {
                 continue;
             }
             let Some(question) = self.question(node, &walks) else { continue };
@@ -81,11 +133,22 @@ impl<T: Transaction> Situation<'_, T> {
         }
     }
 
-    fn question(&self, node: &NodeFacts, walks: &Walks) -> Option<Question> {
-        if node.asks_identity() {
+    /// Now and then a node is asked which chain it is on. Only if that is unknown the other questions wait for it.
+    fn ask_for_identity(&self, planned: &mut Vec<Planned>) {
+        for node in self.nodes.iter().filter(|node| node.asks_identity() && self.is_reachable(node)) {
             // A node that does not decide must not determine which chain it is.
             let may = self.nodes.identity().is_some() || self.nodes.decides(node);
-            return may.then_some(Question::Identity);
+            let was_asked = self.asked.was_asked(node.name(), Purpose::Identity)
+                || self.asks(node, |purpose| purpose == Purpose::Identity);
+            if may && !was_asked && !self.is_busy(node) {
+                planned.push(Planned { node: Arc::clone(node.name()), question: Question::Identity });
+            }
+        }
+    }
+
+    fn question(&self, node: &NodeFacts, walks: &Walks) -> Option<Question> {
+        if node.waits_for_identity() {
+            return None;
         }
         let identity = self.nodes.identity().filter(|_| node.is_honest() && !node.is_diverged())?;
         let Some(graph) = self.headers.graph() else {
@@ -134,16 +197,17 @@ impl<T: Transaction> Situation<'_, T> {
         let elsewhere =
             node.linked().filter(|block| graph.is_on_branch(&block.hash, &heaviest.hash) == OnBranch::No);
         let reach = elsewhere.unwrap_or(heaviest).height;
-        let backfill = u64::try_from(self.config.backfill).unwrap_or(Height::MAX);
-        if gap.height.saturating_sub(reach) <= backfill {
+        // Above the lowest gap there may be others, up to the head.
+        let top = node.head()?.height.max(gap.height) - 1;
+        if gap.height <= reach.saturating_add(1) || top.saturating_sub(reach) <= 1 {
             return Some(Question::Down { from: gap.parent, height: gap.height - 1, head });
         }
         // Headers that other nodes returned, on a branch that may be lost, must not block the node's own branch.
         let ahead = node.linked().map_or(0, |block| block.height.saturating_sub(tip.height));
-        if ahead >= backfill.saturating_mul(HEADERS_AHEAD) || !walks.allow(None, node.empty_responses()) {
-            return None;
-        }
-        Some(Question::Up { from: reach + 1, to: gap.height.min(reach + backfill), head })
+        let to = top.saturating_add(node.expected_rise()).min(reach.saturating_add(self.budget(node)));
+        let question = Question::Up { from: reach + 1, to, gap, head };
+        let may = ahead < self.ahead_of_tip() && walks.allow(Walks::end(&question)?, node.empty_responses());
+        may.then_some(question)
     }
 
     /// What is final usually changes with the head; `identify_every` covers the other cases.
@@ -260,7 +324,7 @@ impl<'a> Bodies<'a> {
     }
 }
 
-/// The requests for headers in flight: by the block in which a gap ends, or `None` upwards; each with the least
+/// The requests for headers in flight: by the block in which a gap ends, or `None` if they do not reach it; each with the least
 /// `empty_responses` of the nodes that were asked.
 #[derive(Default)]
 struct Walks {
@@ -268,12 +332,18 @@ struct Walks {
 }
 
 impl Walks {
+    /// The block in which the gap of a request ends, or `None` if the request does not reach it.
+    #[expect(clippy::option_option, reason = "other questions are no walks")]
+    fn end(question: &Question) -> Option<Option<Hash>> {
+        match question {
+            Question::Down { from, .. } => Some(Some(*from)),
+            Question::Up { to, gap, .. } => Some((*to >= gap.height - 1).then_some(gap.parent)),
+            _ => None,
+        }
+    }
+
     fn begin(&mut self, question: &Question, empty_responses: u32) {
-        let what = match question {
-            Question::Down { from, .. } => Some(*from),
-            Question::Up { .. } => None,
-            _ => return,
-        };
+        let Some(what) = Self::end(question) else { return };
         let least = self.begun.entry(what).or_insert(empty_responses);
         *least = empty_responses.min(*least);
     }

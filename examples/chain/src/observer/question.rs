@@ -24,10 +24,17 @@ pub(super) enum Question {
         head: Hash,
     },
     /// The headers of the node's branch between these heights; from a node that has this head.
+    /// If there are none, the ancestors of the header above the gap, until one is linked.
     Up {
         from: Height,
         to: Height,
+        gap: Header,
         head: Hash,
+    },
+    /// The headers that a node whose head rises fast probably has above the last known one of its branch.
+    Ahead {
+        from: Height,
+        to: Height,
     },
     Block(Header),
 }
@@ -39,6 +46,7 @@ pub(super) enum Purpose {
     Final,
     Root,
     Headers,
+    Ahead,
     Block,
 }
 
@@ -59,6 +67,7 @@ impl Question {
             Self::Final(_) => Purpose::Final,
             Self::Root { .. } => Purpose::Root,
             Self::Down { .. } | Self::Up { .. } => Purpose::Headers,
+            Self::Ahead { .. } => Purpose::Ahead,
             Self::Block(_) => Purpose::Block,
         }
     }
@@ -68,7 +77,7 @@ impl Question {
             Self::Identity => "identity",
             Self::Final(_) => "finalised",
             Self::Root { .. } | Self::Down { .. } => "header",
-            Self::Up { .. } => "header_at",
+            Self::Up { .. } | Self::Ahead { .. } => "header_at",
             Self::Block(_) => "block",
         }
     }

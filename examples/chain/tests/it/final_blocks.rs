@@ -169,9 +169,10 @@ async fn a_branch_that_leaves_below_the_root_is_a_breach() {
     watched.events().await;
     tree.advance(&n2, "b90");
     assert_eq!(watched.events().await, ["n2 breached a60 by b90"]);
-    let asked = n2.script().calls["header"];
+    let asked = || ["header", "header_at"].map(|method| n2.script().calls.get(method).copied().unwrap_or(0));
+    let before = asked();
     watched.cycle().await;
-    assert_eq!(n2.script().calls["header"], asked, "the branch is not walked again");
+    assert_eq!(asked(), before, "the branch is not walked again");
 }
 
 /// ```text

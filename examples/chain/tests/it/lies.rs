@@ -140,7 +140,7 @@ async fn one_nodes_answer_about_a_head_is_not_held_against_another_node() {
     let a5 = Header { parent: hash("b4"), ..tree.header("a5") };
     liar.script().blocks.insert(hash("b4"), tree.block("b4").clone());
     liar.script().blocks.insert(hash("a5"), Block::new(a5, Vec::new()));
-    honest.script().hangs.push("header");
+    honest.script().hangs.extend(["header", "header_at"]);
     tokio::time::sleep(config.request_timeout * 2).await;
     assert_eq!(watched.events().await, ["liar breached a4 by a9"]);
     honest.script().hangs.clear();

@@ -8,6 +8,7 @@ mod catch_up;
 mod checked;
 mod common;
 mod errors_print;
+mod fast;
 mod final_blocks;
 mod follow;
 mod graph;

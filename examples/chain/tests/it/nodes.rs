@@ -123,7 +123,7 @@ async fn a_bad_node_harms_only_itself() {
         (
             "claims the greatest height",
             |_, node| lie(node, Header { height: u64::MAX, ..orphan() }),
-            "-",
+            "it has a child of",
             is_pending,
         ),
         (

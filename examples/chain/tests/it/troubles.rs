@@ -40,7 +40,7 @@ async fn an_error_is_shown_while_it_lasts() {
     let n1 = tree.node("g");
     let watched = Watched::start(config(), local(&[("n1", &n1)])).await;
     watched.cycle().await;
-    n1.script().hangs.push("header");
+    n1.script().hangs.extend(["header", "header_at"]);
     tree.advance(&n1, "a4");
     watched.cycle().await;
     tokio::time::sleep(config().request_timeout).await;

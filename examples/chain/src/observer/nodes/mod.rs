@@ -1,6 +1,7 @@
 //! The nodes: which count, which are believed, and which decide.
 
 mod node;
+mod rise;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

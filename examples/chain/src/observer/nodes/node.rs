@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use watchkeeper::source::SourceHealth;
 
+use super::rise::Rise;
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::observer::{ChainConfig, Group};
 use crate::{Graph, Hash, Header, Height, OnBranch};
@@ -26,6 +27,7 @@ pub(in crate::observer) struct NodeFacts {
     final_reported_at: Option<(Hash, Instant)>,
     /// The last block of its branch that is in the graph: its head, or the highest header that it returned for a gap.
     linked: Option<Header>,
+    rise: Rise,
     /// How many consecutive requests for headers failed, were late or returned none.
     empty_responses: u32,
     /// It did not return the last block that it was asked for.
@@ -96,6 +98,7 @@ impl NodeFacts {
             finalised: None,
             final_reported_at: None,
             linked: None,
+            rise: Rise::default(),
             empty_responses: 0,
             withheld_block: false,
             final_empty_responses: 0,
@@ -145,8 +148,23 @@ impl NodeFacts {
     }
 
     /// The last block of its branch that is in the graph.
+    /// Whether nothing else may be asked before which chain it is on: that is not known, or its head is another one.
+    pub(in crate::observer) fn waits_for_identity(&self) -> bool {
+        self.asks_identity && (self.identified.is_none() || self.unverified_head.is_some())
+    }
+
     pub(in crate::observer) fn linked(&self) -> Option<Header> {
         self.linked
+    }
+
+    /// By how many blocks its head has probably risen since the last look: 0, unless it rises by several at each look.
+    pub(in crate::observer) fn expected_rise(&self) -> Height {
+        self.rise.expected()
+    }
+
+    /// How long its last answer took.
+    pub(in crate::observer) fn last_elapsed(&self) -> Duration {
+        self.health.facts.last_elapsed.unwrap_or_default()
     }
 
     /// How many consecutive requests for headers failed, were late or returned none.
@@ -274,7 +292,8 @@ impl NodeFacts {
         every: Duration,
         now: Instant,
     ) -> bool {
-        let attached = is_attached || self.extends(&head);
+        let rises = self.is_believed() && !self.diverged_below_root && self.rise.reaches(self.head, &head);
+        let attached = is_attached || self.extends(&head) || rises;
         let proved = self.identified.is_some() && self.foreign.is_none() && attached;
         let due = self.identified.is_none_or(|proved| now.saturating_duration_since(proved) >= every);
         self.asks_identity = due || !proved;
@@ -305,7 +324,11 @@ impl NodeFacts {
         invalid: Option<ChainError>,
     ) -> Option<Header> {
         self.invalid_header = invalid;
-        if self.invalid_header.is_some() { None } else { self.head.replace(head) }
+        if self.invalid_header.is_some() {
+            return None;
+        }
+        self.rise.note(self.head, &head);
+        self.head.replace(head)
     }
 
     /// A header that it reported cannot be true.

@@ -9,6 +9,7 @@ use watchkeeper::source::{SourceFacts, SourceHealth};
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::observer::facts::ChainFacts;
 use crate::observer::fetch::Found;
+use crate::observer::plan::Planned;
 use crate::observer::question::{Flight, Question};
 use crate::observer::{ChainConfig, Group, Start};
 use crate::{Block, Hash, Header, Transaction};
@@ -163,11 +164,23 @@ impl Drawn {
         self
     }
 
+    /// What is planned beside the heads, in words, node by node.
+    pub(super) fn plan_ahead(&mut self) -> Vec<String> {
+        self.planned(|facts, flights, now| facts.plan_ahead(flights, now))
+    }
+
     /// What is planned, in words, node by node.
     pub(super) fn plan(&mut self) -> Vec<String> {
+        self.planned(ChainFacts::plan)
+    }
+
+    fn planned(
+        &mut self,
+        plan: impl Fn(&mut ChainFacts<Nothing>, &[&Flight], Instant) -> Vec<Planned>,
+    ) -> Vec<String> {
         self.facts.judge(self.now);
         let flights: Vec<&Flight> = self.flights.iter().collect();
-        let planned = self.facts.plan(&flights, self.now);
+        let planned = plan(&mut self.facts, &flights, self.now);
         let mut words: Vec<String> = planned
             .iter()
             .map(|planned| format!("{} {}", planned.node, in_words(&planned.question)))
@@ -184,6 +197,7 @@ fn in_words(question: &Question) -> String {
         Question::Root { head, .. } => format!("root below {head}"),
         Question::Down { from, .. } => format!("down from {}", name(*from)),
         Question::Up { from, to, .. } => format!("up {from} to {to}"),
+        Question::Ahead { from, to } => format!("ahead {from} to {to}"),
         Question::Block(header) => format!("block {}", name(header.hash)),
     }
 }

@@ -27,7 +27,7 @@ fn check(drawing: &str, config: fn(ChainConfig) -> ChainConfig, cases: &[Case]) 
 /// g - a1 - ... - a40      g is known, and 8 headers may be requested in a cycle
 /// ```
 #[test]
-fn far_behind_headers_are_asked_for_upwards_and_near_ones_by_hash() {
+fn headers_are_asked_for_upwards_and_a_single_one_by_hash() {
     let config = |config| ChainConfig { backfill: 8, ..config };
     check(
         &branch("g", "a", 1..=40),
@@ -35,8 +35,10 @@ fn far_behind_headers_are_asked_for_upwards_and_near_ones_by_hash() {
         &[
             ("the head is linked", |at| _ = at.local("n1", "g"), &[]),
             ("one block is a header already", |at| _ = at.local("n1", "a1"), &["n1 block a1"]),
-            ("the gap fits", |at| _ = at.local("n1", "a8"), &["n1 down from a7"]),
-            ("it does not fit", |at| _ = at.local("n1", "a9"), &["n1 up 1 to 8"]),
+            ("one parent is missing", |at| _ = at.local("n1", "a2"), &["n1 down from a1"]),
+            ("two are", |at| _ = at.local("n1", "a3"), &["n1 up 1 to 2"]),
+            ("the gap fits", |at| _ = at.local("n1", "a9"), &["n1 up 1 to 8"]),
+            ("it does not fit", |at| _ = at.local("n1", "a10"), &["n1 up 1 to 8"]),
             ("it is far", |at| _ = at.local("n1", "a40"), &["n1 up 1 to 8"]),
             ("once in a cycle", |at| _ = at.local("n1", "a40").plan(), &[]),
             (
@@ -49,6 +51,55 @@ fn far_behind_headers_are_asked_for_upwards_and_near_ones_by_hash() {
             ),
         ],
     );
+}
+
+/// ```text
+/// g - a1 - ... - a40      the head of n1 rises by three blocks at each look
+/// ```
+#[test]
+fn a_node_whose_head_rises_fast_is_asked_for_what_is_probably_new_beside_its_head() {
+    fn rising<'a>(at: &'a mut Drawn, heads: &[&str]) -> &'a mut Drawn {
+        for head in heads {
+            let below: Vec<String> = (1..=40).map(|height| format!("a{height}")).collect();
+            let below: Vec<&str> = below.iter().map(String::as_str).take_while(|name| name != head).collect();
+            at.local("n1", head).linked("n1", head, &below);
+        }
+        at.plan();
+        at
+    }
+    let cases: &[(&str, fn(&mut Drawn), &[&str])] = &[
+        ("it rose by one block at each look", |at| _ = rising(at, &["a1", "a2", "a3"]), &[]),
+        ("it rose once", |at| _ = rising(at, &["a1", "a1", "a9"]), &[]),
+        ("it rises", |at| _ = rising(at, &["a1", "a4", "a7"]), &["n1 ahead 8 to 13"]),
+        ("now faster", |at| _ = rising(at, &["a1", "a4", "a10"]), &["n1 ahead 11 to 19"]),
+        ("it stood still at the last look", |at| _ = rising(at, &["a1", "a4", "a7", "a7"]), &[]),
+        (
+            "headers are requested already",
+            |at| {
+                let question = Question::Ahead { from: 8, to: 13 };
+                rising(at, &["a1", "a4", "a7"]).in_flight("n1", question, true);
+            },
+            &[],
+        ),
+        (
+            "it returned none the last time",
+            |at| _ = rising(at, &["a1", "a4", "a7"]).no_headers("n1", "a7"),
+            &[],
+        ),
+        (
+            "it is on another chain now",
+            |at| {
+                let other = ChainIdentity { id: "other".to_owned(), ..identity() };
+                rising(at, &["a1", "a4", "a7"]).found("n1", Found::Identity(Ok(other)));
+            },
+            &[],
+        ),
+    ];
+    for (what, happened, planned) in cases {
+        let mut drawn = Drawn::new(&branch("g", "a", 1..=40));
+        happened(&mut drawn);
+        assert_eq!(drawn.plan_ahead(), *planned, "{what}");
+    }
 }
 
 /// ```text
@@ -80,12 +131,12 @@ fn each_gap_is_asked_for_once_and_first_of_a_node_that_returns_headers() {
             (
                 "both nodes have the same gap",
                 |at| _ = at.local("n1", "a1").local("n1", "a4").local("n2", "a4"),
-                &["n1 block a1", "n1 down from a3"],
+                &["n1 block a1", "n1 up 2 to 3"],
             ),
             (
                 "each has its own",
                 |at| _ = at.local("n1", "a1").local("n1", "a4").local("n2", "b4"),
-                &["n1 block a1", "n1 down from a3", "n2 down from b3"],
+                &["n1 block a1", "n1 up 2 to 3", "n2 up 2 to 3"],
             ),
             (
                 "n1 is being asked",
@@ -103,17 +154,17 @@ fn each_gap_is_asked_for_once_and_first_of_a_node_that_returns_headers() {
                     let (from, head) = (hash("a3"), hash("a4"));
                     at.in_flight("n1", Question::Down { from, height: 3, head }, true);
                 },
-                &["n1 block a1", "n2 down from a3"],
+                &["n1 block a1", "n2 up 2 to 3"],
             ),
             (
                 "n1 returned none",
                 |at| _ = at.local("n1", "a1").local("n1", "a4").local("n2", "a4").no_headers("n1", "a4"),
-                &["n1 block a1", "n2 down from a3"],
+                &["n1 block a1", "n2 up 2 to 3"],
             ),
             (
                 "a local node is asked before a public one",
                 |at| _ = at.local("n1", "a1").public("a", "a4").local("n1", "a4"),
-                &["n1 block a1", "n1 down from a3"],
+                &["n1 block a1", "n1 up 2 to 3"],
             ),
         ],
     );
@@ -221,7 +272,7 @@ fn nodes_that_cannot_be_asked_are_not() {
                     at.local("n1", "a4").found("n1", Found::nothing(hash("a4"), Some(limited())));
                     at.later(20 * SECOND).local("n1", "a4");
                 },
-                &["n1 down from a3"],
+                &["n1 up 1 to 3"],
             ),
             ("it never answered", |at| _ = at.plan(), &[]),
         ],
@@ -241,7 +292,7 @@ fn a_node_is_asked_for_its_chain_before_anything_else() {
     at.later(SECOND).head("n1", Group::Local, "a5");
     assert_eq!(at.plan(), ["n1 block a1", "n1 identity"], "its head jumped");
     at.found("n1", Found::Identity(Ok(identity())));
-    assert_eq!(at.plan(), ["n1 block a1", "n1 down from a4", "n1 final at a5"]);
+    assert_eq!(at.plan(), ["n1 block a1", "n1 final at a5", "n1 up 2 to 4"]);
     at.found("n1", Found::Identity(Ok(other())));
     assert_eq!(at.later(SECOND).plan(), ["n1 identity"], "on another chain it is asked for nothing else");
 }
