@@ -9,7 +9,7 @@ use super::asked::Asked;
 use super::branch::CanonicalBranch;
 use super::fetch::Found;
 use super::headers::Headers;
-use super::nodes::{HeadStep, Identified, NodeFacts, Nodes};
+use super::nodes::{NodeFacts, Nodes, StandingCommand};
 use super::plan::{Planned, Situation, plan, plan_ahead};
 use super::probe::LONGEST_REST;
 use super::question::Flight;
@@ -122,16 +122,45 @@ impl<T: Transaction> ChainFacts<T> {
 
     fn take_in(&mut self, name: &Arc<str>, head: Header) {
         let Some(node) = self.nodes.get_mut(name) else { return };
-        match node.before_head(head) {
-            HeadStep::Keep => return,
-            HeadStep::LinkElsewhere => self.headers.forget_reported_by(name),
-            HeadStep::Link => {}
-        }
+        let Some(follows) = node.before_head(head) else { return };
+        self.obey(name, follows);
         let invalid = self.link(head, name);
         let Some(node) = self.nodes.get_mut(name) else { return };
-        let Some(from) = node.accept(head, invalid) else { return };
+        if let Some(invalid) = invalid {
+            return node.is_contradicted(invalid);
+        }
+        let Some(from) = node.accept(head) else { return };
         if self.headers.is_rewind(&from, &head) {
             self.events.push(ChainEvent::Rewound { node: Arc::clone(name), from, to: head });
+        }
+    }
+
+    /// Does what follows from a node's standing.
+    fn obey(&mut self, name: &Arc<str>, commands: &[StandingCommand]) {
+        for command in commands {
+            let Some(node) = self.nodes.get(name) else { return };
+            match command {
+                StandingCommand::ForgetHead => {}
+                StandingCommand::ForgetGaps => self.headers.forget_reported_by(name),
+                StandingCommand::ReportChain => {
+                    if let Some((expected, found)) =
+                        self.nodes.identity().cloned().zip(node.foreign().cloned())
+                    {
+                        let node = Arc::clone(name);
+                        self.events.push(ChainEvent::IdentityChanged { node, expected, found });
+                    }
+                }
+                StandingCommand::ReportBreach => {
+                    if let Some((finalised, head)) = self.branch.anchor().zip(node.head()) {
+                        tracing::error!(node = %name, ?head, ?finalised, "a node is on a branch without a final block");
+                        self.events.push(ChainEvent::FinalityBreached {
+                            node: Arc::clone(name),
+                            finalised,
+                            head,
+                        });
+                    }
+                }
+            }
         }
     }
 
@@ -145,7 +174,7 @@ impl<T: Transaction> ChainFacts<T> {
     /// Records the answer to a question.
     pub(super) fn found(&mut self, name: &Arc<str>, found: Found<T>, now: Instant) {
         let error = match found {
-            Found::Identity(identity) => identity.map(|identity| self.identified(name, identity, now)).err(),
+            Found::Identity(identity) => identity.map(|identity| self.identified(name, &identity, now)).err(),
             Found::Final(head, finalised) => self.final_reported(name, head, finalised, now),
             Found::Root(Ok(Some(root))) => {
                 self.begin_at(root);
@@ -187,13 +216,10 @@ impl<T: Transaction> ChainFacts<T> {
             }
         };
         let Some((node, error)) = self.nodes.get_mut(name).zip(error) else { return };
-        let rest = match error {
-            ChainError::RateLimited { retry_after, .. } => {
-                Some(retry_after.unwrap_or(self.config.interval).min(LONGEST_REST))
-            }
-            _ => None,
-        };
-        node.failed(error, rest, now);
+        if let ChainError::RateLimited { retry_after, .. } = error {
+            node.rest(retry_after.unwrap_or(self.config.interval).min(LONGEST_REST), now);
+        }
+        node.failed(error);
     }
 
     /// Clears errors that are over; `is_asked` is whether a node has an open request.
@@ -201,21 +227,11 @@ impl<T: Transaction> ChainFacts<T> {
         self.nodes.end_troubles(is_asked, now);
     }
 
-    fn identified(&mut self, name: &Arc<str>, found: ChainIdentity, now: Instant) {
-        match self.nodes.identified(name, &found, now) {
-            Identified::Here { head, again } => {
-                if again {
-                    self.headers.forget_reported_by(name);
-                }
-                if let Some(head) = head {
-                    self.take_in(name, head);
-                }
-            }
-            Identified::Elsewhere => {}
-            Identified::Moved { expected } => {
-                let node = Arc::clone(name);
-                self.events.push(ChainEvent::IdentityChanged { node, expected, found });
-            }
+    fn identified(&mut self, name: &Arc<str>, found: &ChainIdentity, now: Instant) {
+        let (head, follows) = self.nodes.identified(name, found, now);
+        self.obey(name, follows);
+        if let Some(head) = head {
+            self.take_in(name, head);
         }
     }
 
@@ -285,13 +301,13 @@ impl<T: Transaction> ChainFacts<T> {
     }
 
     /// A branch that forks below the root is never linked. What one node reports counts for that node alone.
-    fn diverged(&mut self, name: &str, head: Hash, root: Hash) {
-        if self.headers.graph().is_none_or(|graph| graph.root().hash != root) {
+    fn diverged(&mut self, name: &Arc<str>, head: Hash, root: Hash) {
+        let is_open = |graph: &Graph| graph.root().hash == root && !graph.contains(&head);
+        if !self.headers.graph().is_some_and(is_open) {
             return;
         }
-        if self.nodes.get_mut(name).is_some_and(|node| node.diverged(head)) {
-            self.headers.forget_reported_by(name);
-        }
+        let follows = self.nodes.get_mut(name).map_or(&[][..], |node| node.diverged(head));
+        self.obey(name, follows);
     }
 
     fn begin_at(&mut self, root: Header) {
@@ -326,8 +342,9 @@ impl<T: Transaction> ChainFacts<T> {
     }
 
     fn quarantine(&mut self) {
-        if let Some(anchor) = self.branch.anchor() {
-            self.events.extend(self.nodes.quarantine(&self.headers, &anchor));
+        let Some(anchor) = self.branch.anchor() else { return };
+        for (name, follows) in self.nodes.quarantine(&self.headers, &anchor) {
+            self.obey(&name, follows);
         }
     }
 

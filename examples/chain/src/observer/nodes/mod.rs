@@ -1,7 +1,12 @@
 //! The nodes: which count, which are believed, and which decide.
 
+mod final_reports;
 mod node;
+mod proof;
 mod rise;
+mod standing;
+mod tip;
+mod troubles;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,9 +18,10 @@ use super::headers::{Headers, Place};
 use super::{ChainConfig, Group};
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::{ChainEvent, Graph, Hash, Header, Height, OnBranch};
-use node::LagChange;
+use tip::{Hold, LagChange};
 
-pub(super) use node::{HeadStep, NodeFacts};
+pub(super) use node::NodeFacts;
+pub(super) use standing::StandingCommand;
 
 /// Owns the facts of each node by its name, and which chain the nodes must be on.
 #[derive(Debug)]
@@ -31,17 +37,6 @@ pub(super) enum Holders {
     None,
     /// One that had it left it. A node that is not believed any more because it fell silent did not leave the tip.
     NoneAfterOneLeft,
-}
-
-/// The answer to which chain a node is on.
-#[derive(Debug)]
-pub(super) enum Identified {
-    /// The right one. The head that waited for this, and whether the node's branch has to be requested again.
-    Here { head: Option<Header>, again: bool },
-    /// Another one, as before.
-    Elsewhere,
-    /// Another one, which is new.
-    Moved { expected: ChainIdentity },
 }
 
 impl Nodes {
@@ -137,17 +132,19 @@ impl Nodes {
         self.by_name.values_mut().filter(|node| !node.is_listed()).for_each(NodeFacts::left);
     }
 
-    /// Records which chain a node is on. The first answer decides which chain it is.
-    pub(super) fn identified(&mut self, name: &str, found: &ChainIdentity, now: Instant) -> Identified {
+    /// Records which chain a node is on. The first answer decides which chain it is. Returns the head that waited for
+    /// this, and what follows.
+    pub(super) fn identified(
+        &mut self,
+        name: &str,
+        found: &ChainIdentity,
+        now: Instant,
+    ) -> (Option<Header>, &'static [StandingCommand]) {
         let expected = self.identity.get_or_insert_with(|| found.clone());
-        let Some(node) = self.by_name.get_mut(name) else { return Identified::Elsewhere };
-        if expected == found {
-            let (head, again) = node.proved(now);
-            Identified::Here { head, again }
-        } else if node.is_elsewhere(found) {
-            Identified::Moved { expected: expected.clone() }
-        } else {
-            Identified::Elsewhere
+        match self.by_name.get_mut(name) {
+            Some(node) if expected == found => node.proved(now),
+            Some(node) => (None, node.is_elsewhere(found)),
+            None => (None, &[]),
         }
     }
 
@@ -195,34 +192,31 @@ impl Nodes {
         }
     }
 
-    /// Nodes whose heads are on branches without the anchor are not believed. Returns those that were until now.
-    pub(super) fn quarantine<T>(&mut self, headers: &Headers, anchor: &Header) -> Vec<ChainEvent<T>> {
+    /// Nodes whose heads are on branches without the anchor are not believed. Returns what follows.
+    pub(super) fn quarantine(
+        &mut self,
+        headers: &Headers,
+        anchor: &Header,
+    ) -> Vec<(Arc<str>, &'static [StandingCommand])> {
         let Some(graph) = headers.graph() else { return Vec::new() };
         let leaves = |block: &Header| {
             let shared = graph.common_ancestor(&block.hash, &anchor.hash);
             shared.is_some_and(|shared| shared != *anchor && shared != *block)
         };
-        let breaches = |node: &NodeFacts, head: &Header| match headers.place(head) {
-            Place::Off => true,
+        let has_final = |node: &NodeFacts, head: &Header| match headers.place(head) {
+            Place::Off => Some(false),
             // A node in breach is believed again when it is seen on the branch.
-            Place::Waiting => {
-                node.is_diverged() || node.is_in_breach() && node.linked().is_none_or(|block| leaves(&block))
-            }
-            Place::Below => false,
-            Place::Linked => leaves(head),
+            Place::Waiting => node.linked().filter(|block| !leaves(block)).map(|_| true),
+            Place::Below => Some(true),
+            Place::Linked => Some(!leaves(head)),
         };
-        let mut events = Vec::new();
-        for (name, node) in &mut self.by_name {
-            let head = node.head().filter(|_| node.is_honest());
-            let breach = head.filter(|head| breaches(node, head));
-            let is_new = node.breach(breach.is_some());
-            if let Some(head) = breach.filter(|_| is_new) {
-                let finalised = *anchor;
-                tracing::error!(node = %name, ?head, ?finalised, "a node is on a branch without a final block");
-                events.push(ChainEvent::FinalityBreached { node: Arc::clone(name), finalised, head });
+        let mut follows = Vec::new();
+        for (name, node) in self.by_name.iter_mut().filter(|(_, node)| node.is_honest()) {
+            if let Some(has_final) = node.head().and_then(|head| has_final(node, &head)) {
+                follows.push((Arc::clone(name), node.judge(has_final)));
             }
         }
-        events
+        follows
     }
 
     /// Records which deciding nodes have the tip.
@@ -230,8 +224,8 @@ impl Nodes {
         let group = self.deciders();
         let (mut is_held, mut was_left) = (false, false);
         for node in self.by_name.values_mut().filter(|node| node.group() == group && node.is_believed()) {
-            let (holds, left) = node.hold(graph, tip);
-            (is_held, was_left) = (is_held || holds, was_left || left);
+            let hold = node.hold(graph, tip);
+            (is_held, was_left) = (is_held || hold == Hold::Has, was_left || hold == Hold::Left);
         }
         match (is_held, was_left) {
             (true, _) => Holders::Some,

@@ -6,85 +6,57 @@ use std::time::Duration;
 use tokio::time::Instant;
 use watchkeeper::source::SourceHealth;
 
+use super::final_reports::FinalReports;
+use super::proof::ChainProof;
 use super::rise::Rise;
+use super::standing::StandingEvent::{
+    Answered, FellSilent, ForkedBelowRoot, HeadAccepted, HeaderInvalid, HeaderInvalidBelow, Identified,
+    LeftBranch, LeftFinal, OnFinal, OtherChain, RootDropped,
+};
+use super::standing::{Standing, StandingCommand, StandingEvent};
+use super::tip::{AtTip, Hold, LagChange};
+use super::troubles::Troubles;
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::observer::{ChainConfig, Group};
-use crate::{Graph, Hash, Header, Height, OnBranch};
+use crate::{Graph, Hash, Header, Height};
 
-/// What one node reported, and what it is believed. Only its methods change it.
+/// What one node reported, and what it is to the observer. Only its methods change it.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a separate fact, and none excludes another")]
 pub(in crate::observer) struct NodeFacts {
     name: Arc<str>,
     group: Group,
     health: SourceHealth,
-    /// Whether it is in the source set.
-    listed: bool,
+    presence: Presence,
+    standing: Standing,
+    proof: ChainProof,
+    /// The other chain that it was on last.
+    foreign: Option<ChainIdentity>,
+    /// Why its head, or a header that it reported below it, could not be true.
+    invalid_header: Option<ChainError>,
     /// The last head that was accepted.
     head: Option<Header>,
-    finalised: Option<Header>,
-    /// Its head when it was last asked for its last final block, and when it answered.
-    final_reported_at: Option<(Hash, Instant)>,
     /// The last block of its branch that is in the graph: its head, or the highest header that it returned for a gap.
     linked: Option<Header>,
     rise: Rise,
+    finality: FinalReports,
     /// How many consecutive requests for headers failed, were late or returned none.
     empty_responses: u32,
-    /// It did not return the last block that it was asked for.
-    withheld_block: bool,
-    /// How many consecutive requests for its final block had no answer, and until when it is not asked.
-    final_empty_responses: u32,
-    final_backoff_until: Option<Instant>,
-    /// When it last proved to be on the chain.
-    identified: Option<Instant>,
-    /// Whether it has to be asked which chain it is on.
-    asks_identity: bool,
-    /// A head that is not used until the node has proved to be on the chain.
-    unverified_head: Option<Header>,
-    foreign: Option<ChainIdentity>,
-    /// Why it did not return its head.
-    failure: Option<ChainError>,
-    /// Why its head, or a header that it reported below it, cannot be true.
-    invalid_header: Option<ChainError>,
-    /// The invalid header is below its head: descendants of that head stay invalid until the node has proved again to
-    /// be on the chain.
-    invalid_below: bool,
-    /// The last error of a request that was not for its head, until a later one succeeds.
-    last_error: Option<LastError>,
-    /// It asked for no requests until then.
-    backoff_until: Option<Instant>,
-    breached: bool,
-    /// Its branch forks from the graph below the root.
-    diverged_below_root: bool,
-    lagging: bool,
-    /// The canonical tip was on its branch when the nodes were last judged.
-    held_tip: bool,
-    forgotten: bool,
+    /// The last block that it was asked for.
+    last_block: LastBlock,
+    troubles: Troubles,
+    at_tip: AtTip,
 }
 
-#[derive(Debug)]
-struct LastError {
-    error: ChainError,
-    /// How often the node had returned its head by then.
-    answers: u64,
-}
-
-/// What to do with a head that a node reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::observer) enum HeadStep {
-    /// It is linked.
-    Link,
-    /// It is linked; the gaps of the node are on a branch that the node has left, and need no question.
-    LinkElsewhere,
-    /// It is on top of a header that cannot be true.
-    Keep,
+enum Presence {
+    InSet,
+    Left,
 }
 
-/// How a node's distance from the tip changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LagChange {
-    Began(Height),
-    Ended,
+enum LastBlock {
+    Returned,
+    Withheld,
 }
 
 impl NodeFacts {
@@ -93,30 +65,19 @@ impl NodeFacts {
             name,
             group,
             health,
-            listed: true,
+            presence: Presence::InSet,
+            standing: Standing::Unidentified,
+            proof: ChainProof::new(),
+            foreign: None,
+            invalid_header: None,
             head: None,
-            finalised: None,
-            final_reported_at: None,
             linked: None,
             rise: Rise::default(),
+            finality: FinalReports::default(),
             empty_responses: 0,
-            withheld_block: false,
-            final_empty_responses: 0,
-            final_backoff_until: None,
-            identified: None,
-            asks_identity: true,
-            unverified_head: None,
-            foreign: None,
-            failure: None,
-            invalid_header: None,
-            invalid_below: false,
-            last_error: None,
-            backoff_until: None,
-            breached: false,
-            diverged_below_root: false,
-            lagging: false,
-            held_tip: false,
-            forgotten: false,
+            last_block: LastBlock::Returned,
+            troubles: Troubles::default(),
+            at_tip: AtTip::default(),
         }
     }
 
@@ -134,7 +95,7 @@ impl NodeFacts {
 
     /// Whether it is in the source set.
     pub(in crate::observer) fn is_listed(&self) -> bool {
-        self.listed
+        self.presence == Presence::InSet
     }
 
     /// The last head that was accepted.
@@ -144,13 +105,13 @@ impl NodeFacts {
 
     /// The last final block that it reported.
     pub(in crate::observer) fn finalised(&self) -> Option<Header> {
-        self.finalised
+        self.finality.block()
     }
 
     /// The last block of its branch that is in the graph.
     /// Whether nothing else may be asked before which chain it is on: that is not known, or its head is another one.
     pub(in crate::observer) fn waits_for_identity(&self) -> bool {
-        self.asks_identity && (self.identified.is_none() || self.unverified_head.is_some())
+        self.proof.is_waited_for()
     }
 
     pub(in crate::observer) fn linked(&self) -> Option<Header> {
@@ -174,62 +135,57 @@ impl NodeFacts {
 
     /// Whether it did not return the last block that it was asked for.
     pub(in crate::observer) fn withheld_block(&self) -> bool {
-        self.withheld_block
+        self.last_block == LastBlock::Withheld
     }
 
     /// Whether it has to be asked which chain it is on.
     pub(in crate::observer) fn asks_identity(&self) -> bool {
-        self.asks_identity
+        self.proof.is_owed()
     }
 
     /// The other chain that it is on.
     pub(in crate::observer) fn foreign(&self) -> Option<&ChainIdentity> {
-        self.foreign.as_ref()
+        self.foreign.as_ref().filter(|_| self.standing == Standing::Foreign)
     }
 
     /// Whether its head, or a header below it, cannot be true.
     pub(in crate::observer) fn is_invalid(&self) -> bool {
-        self.invalid_header.is_some()
+        self.standing.is_invalid()
     }
 
     /// Whether it is on a branch without a final block.
     pub(in crate::observer) fn is_in_breach(&self) -> bool {
-        self.breached
+        self.standing.is_in_breach()
     }
 
     /// Whether its branch forks from the graph below the root.
     pub(in crate::observer) fn is_diverged(&self) -> bool {
-        self.diverged_below_root
-    }
-
-    /// Whether a request that was not for its head failed, and none has succeeded since.
-    pub(in crate::observer) fn has_trouble(&self) -> bool {
-        self.last_error.is_some()
-    }
-
-    /// Why it did not return its head; else why it is not believed; else the error of another request.
-    pub(in crate::observer) fn error(&self) -> Option<&ChainError> {
-        let trouble = self.last_error.as_ref().map(|trouble| &trouble.error);
-        self.failure.as_ref().or(self.invalid_header.as_ref()).or(trouble)
+        self.standing == Standing::Diverged
     }
 
     /// Whether its head counts: it is on the chain, valid, not in breach and not forgotten.
     pub(in crate::observer) fn is_believed(&self) -> bool {
-        !self.breached && !self.forgotten && self.is_honest()
+        self.standing.is_believed()
     }
 
     /// Whether it is on the chain and its headers are valid.
     pub(in crate::observer) fn is_honest(&self) -> bool {
-        self.foreign.is_none() && self.invalid_header.is_none() && self.head.is_some()
+        self.standing.is_honest()
     }
 
-    /// Whether it asked for no requests at this time.
-    pub(in crate::observer) fn rests(&self, now: Instant) -> bool {
-        self.backoff_until.is_some_and(|until| until > now)
+    /// Whether a request that was not for its head failed, and none has succeeded since.
+    pub(in crate::observer) fn has_trouble(&self) -> bool {
+        self.troubles.last().is_some()
+    }
+
+    /// Why it did not return its head; else why it is not believed; else the error of another request.
+    pub(in crate::observer) fn error(&self) -> Option<&ChainError> {
+        let invalid = self.invalid_header.as_ref().filter(|_| self.is_invalid());
+        self.troubles.failure().or(invalid).or_else(|| self.troubles.last())
     }
 
     pub(in crate::observer) fn is_fresh(&self, now: Instant) -> bool {
-        self.listed && self.health.freshness(now).is_fresh()
+        self.is_listed() && self.health.freshness(now).is_fresh()
     }
 
     /// Whether it can be asked now: it answered the last probe, has no back-off and does not hang.
@@ -244,18 +200,14 @@ impl NodeFacts {
             // The probe began a little after the cycle began to wait.
             slow.map_or(waits >= collect_for / 8 * 7, |last| waits > last.saturating_mul(2))
         });
-        self.listed && facts.last_success.is_some() && !self.health.is_failing() && !hangs && !self.rests(now)
+        let answers = facts.last_success.is_some() && !self.health.is_failing() && !hangs;
+        self.is_listed() && answers && !self.troubles.rests(now)
     }
 
-    /// Whether it has to be asked for its last final block, if it can be asked: its head is new, or the last answer is
-    /// old, and the last request did not fail just now.
+    /// Its head, if it has to be asked for its last final block.
     pub(in crate::observer) fn owes_final(&self, every: Duration, now: Instant) -> Option<Header> {
         let head = self.head.filter(|_| self.is_honest())?;
-        let is_known = self
-            .final_reported_at
-            .is_some_and(|(at, reported)| at == head.hash && now.saturating_duration_since(reported) < every);
-        let waits = self.final_backoff_until.is_some_and(|until| until > now);
-        (!is_known && !waits).then_some(head)
+        self.finality.is_owed(&head, every, now).then_some(head)
     }
 
     /// Whether a head is the one that it had, or a child of it.
@@ -263,24 +215,36 @@ impl NodeFacts {
         self.head.is_some_and(|before| *head == before || head.parent == before.hash)
     }
 
+    /// Moves its standing, and forgets what no longer holds. Returns what else follows.
+    fn on(&mut self, event: StandingEvent) -> &'static [StandingCommand] {
+        let commands = self.standing.on(event).commands();
+        if commands.contains(&StandingCommand::ForgetHead) {
+            (self.head, self.linked) = (None, None);
+            self.finality.forget();
+        }
+        commands
+    }
+
+    /// It is not in the source set that is being recorded, or not yet.
     pub(super) fn unlist(&mut self) {
-        self.listed = false;
+        self.presence = Presence::Left;
     }
 
     /// It is not in the source set: another node may be at its address when it is back, and its answers are counted
     /// again from 0.
     pub(super) fn left(&mut self) {
-        self.identified = None;
+        self.proof.lapse();
         self.health.facts.answers = 0;
     }
 
     /// It is in the source set, with this health.
     pub(super) fn is_there(&mut self, group: Group, health: SourceHealth, failure: Option<ChainError>) {
-        (self.listed, self.group, self.health, self.failure) = (true, group, health, failure);
-        if self.failure.is_some() {
+        (self.presence, self.group, self.health) = (Presence::InSet, group, health);
+        if failure.is_some() {
             // Another node may be at this address when it answers again.
-            self.identified = None;
+            self.proof.lapse();
         }
+        self.troubles.probed(failure);
     }
 
     /// Records that it returned its head. Whether the head can be used at once: the node has proved to be on the chain,
@@ -292,69 +256,57 @@ impl NodeFacts {
         every: Duration,
         now: Instant,
     ) -> bool {
-        let rises = self.is_believed() && !self.diverged_below_root && self.rise.reaches(self.head, &head);
-        let attached = is_attached || self.extends(&head) || rises;
-        let proved = self.identified.is_some() && self.foreign.is_none() && attached;
-        let due = self.identified.is_none_or(|proved| now.saturating_duration_since(proved) >= every);
-        self.asks_identity = due || !proved;
-        if !proved {
-            self.unverified_head = Some(head);
-        }
-        proved
+        self.on(Answered);
+        let is_attached = is_attached || self.extends(&head);
+        let rises = || self.is_believed() && self.rise.reaches(self.head, &head);
+        let is_near = is_attached || rises();
+        self.proof.covers(head, is_near, every, now)
     }
 
-    /// What to do with a head before it is accepted.
-    pub(in crate::observer) fn before_head(&mut self, head: Header) -> HeadStep {
+    /// Whether a head has to be linked, and what follows; `None` for one on top of a header that cannot be true.
+    pub(in crate::observer) fn before_head(&mut self, head: Header) -> Option<&'static [StandingCommand]> {
         let extends = self.extends(&head);
-        if self.invalid_below && extends {
+        if self.standing == Standing::InvalidBelow && extends {
             self.head = Some(head);
-            return HeadStep::Keep;
-        }
-        if extends || !(self.diverged_below_root || self.invalid_below) {
-            return HeadStep::Link;
-        }
-        (self.diverged_below_root, self.invalid_below) = (false, false);
-        HeadStep::LinkElsewhere
-    }
-
-    /// Accepts a head, unless it cannot be true. Returns the one before.
-    pub(in crate::observer) fn accept(
-        &mut self,
-        head: Header,
-        invalid: Option<ChainError>,
-    ) -> Option<Header> {
-        self.invalid_header = invalid;
-        if self.invalid_header.is_some() {
             return None;
         }
+        Some(if extends { &[] } else { self.on(LeftBranch) })
+    }
+
+    /// Accepts a head, which is linked. Returns the one before.
+    pub(in crate::observer) fn accept(&mut self, head: Header) -> Option<Header> {
+        self.on(HeadAccepted);
         self.rise.note(self.head, &head);
         self.head.replace(head)
     }
 
-    /// A header that it reported cannot be true.
+    /// Its head, or a header that it reported, cannot be true.
     pub(in crate::observer) fn is_contradicted(&mut self, error: ChainError) {
+        self.on(HeaderInvalid);
         self.invalid_header = Some(error);
     }
 
-    /// It is on the chain. Returns the head that waited for this, and whether its branch has to be requested again.
-    pub(super) fn proved(&mut self, now: Instant) -> (Option<Header>, bool) {
-        self.asks_identity = false;
-        self.identified = Some(now);
-        (self.foreign, self.invalid_below) = (None, false);
-        // The node may have been in the middle of a reorg.
-        (self.unverified_head.take(), std::mem::take(&mut self.diverged_below_root))
+    /// A header below its head cannot be true, if its head is still `head`.
+    pub(in crate::observer) fn is_contradicted_below(&mut self, head: Hash, error: ChainError) {
+        if self.head.is_some_and(|now| now.hash == head) {
+            self.on(HeaderInvalidBelow);
+            self.invalid_header = Some(error);
+        }
     }
 
-    /// It is on another chain. Whether that is new.
-    pub(super) fn is_elsewhere(&mut self, found: &ChainIdentity) -> bool {
-        (self.asks_identity, self.unverified_head) = (false, None);
-        if self.foreign.as_ref() == Some(found) {
-            return false;
+    /// It is on the chain. Returns the head that waited for this, and what follows.
+    pub(super) fn proved(&mut self, now: Instant) -> (Option<Header>, &'static [StandingCommand]) {
+        (self.proof.answered(Some(now)), self.on(Identified))
+    }
+
+    /// It is on another chain.
+    pub(super) fn is_elsewhere(&mut self, found: &ChainIdentity) -> &'static [StandingCommand] {
+        self.proof.answered(None);
+        if self.foreign() == Some(found) {
+            return &[];
         }
         self.foreign = Some(found.clone());
-        (self.head, self.linked, self.identified) = (None, None, None);
-        (self.finalised, self.final_reported_at) = (None, None);
-        true
+        self.on(OtherChain)
     }
 
     /// It reported what is final, when its head was `head`.
@@ -365,29 +317,19 @@ impl NodeFacts {
         now: Instant,
     ) {
         // The name may have passed to another node since the question.
-        if self.identified.is_some() && self.is_honest() {
-            (self.finalised, self.final_reported_at) = (finalised, Some((head, now)));
-            (self.final_empty_responses, self.final_backoff_until) = (0, None);
+        if self.proof.is_there() && self.is_honest() {
+            self.finality.reported(head, finalised, now);
         }
     }
 
-    /// It did not report what is final: it is asked again after an interval, which doubles each time.
+    /// It did not report what is final.
     pub(in crate::observer) fn withheld_final(&mut self, config: &ChainConfig, now: Instant) {
-        let rest = config.interval.saturating_mul(1 << self.final_empty_responses.min(16));
-        self.final_empty_responses = self.final_empty_responses.saturating_add(1);
-        self.final_backoff_until = now.checked_add(rest.min(config.identify_every));
+        self.finality.failed(config, now);
     }
 
     /// A request for headers ended.
     pub(in crate::observer) fn returned_headers(&mut self, has_failed: bool) {
         self.empty_responses = if has_failed { self.empty_responses.saturating_add(1) } else { 0 };
-    }
-
-    /// A header below its head cannot be true, if its head is still `head`.
-    pub(in crate::observer) fn is_contradicted_below(&mut self, head: Hash, error: ChainError) {
-        if self.head.is_some_and(|now| now.hash == head) {
-            (self.invalid_header, self.invalid_below) = (Some(error), true);
-        }
     }
 
     /// A header that it returned is in the graph.
@@ -397,45 +339,48 @@ impl NodeFacts {
         }
     }
 
-    /// The branch of `head` forks from the graph below the root. Whether that is its branch still.
-    pub(in crate::observer) fn diverged(&mut self, head: Hash) -> bool {
+    /// The branch of `head` forks from the graph below the root. If that is its branch still, returns what follows.
+    pub(in crate::observer) fn diverged(&mut self, head: Hash) -> &'static [StandingCommand] {
         let has_head = self.head.is_some_and(|now| now.hash == head);
-        self.diverged_below_root |= has_head;
-        has_head
+        if has_head { self.on(ForkedBelowRoot) } else { &[] }
     }
 
     /// Whether it returned a block that it was asked for.
     pub(in crate::observer) fn returned_block(&mut self, is_there: bool) {
-        self.withheld_block = !is_there;
+        self.last_block = if is_there { LastBlock::Returned } else { LastBlock::Withheld };
     }
 
-    /// A request failed that was not for its head. `rest` is how long it asked for no requests.
-    pub(in crate::observer) fn failed(&mut self, error: ChainError, rest: Option<Duration>, now: Instant) {
-        if let Some(rest) = rest {
-            self.backoff_until = now.checked_add(rest);
-        }
-        self.last_error = Some(LastError { error, answers: self.health.facts.answers });
+    /// A request failed that was not for its head.
+    pub(in crate::observer) fn failed(&mut self, error: ChainError) {
+        self.troubles.failed(error, self.health.facts.answers);
+    }
+
+    /// It asked for no requests for so long.
+    pub(in crate::observer) fn rest(&mut self, rest: Duration, now: Instant) {
+        self.troubles.rest(rest, now);
     }
 
     /// Clears its last error if it has returned its head since, has no back-off, and has no open request.
     pub(super) fn end_trouble(&mut self, is_asked: impl Fn(&str) -> bool, now: Instant) {
-        let answers = self.health.facts.answers;
-        let is_old = self.last_error.as_ref().is_some_and(|trouble| trouble.answers != answers);
-        if is_old && !self.rests(now) && !is_asked(&self.name) {
-            self.last_error = None;
+        if !is_asked(&self.name) {
+            self.troubles.end(self.health.facts.answers, now);
         }
     }
 
-    /// Forgets it after so long without an answer. Whether it is kept.
+    /// Its head does not count after so long without an answer. Whether the node is kept.
     pub(super) fn age(&mut self, forget_after: Duration, now: Instant) -> bool {
         let last = self.health.facts.last_success;
-        self.forgotten = last.is_some_and(|last| now.saturating_duration_since(last) >= forget_after);
-        self.listed || last.is_some() && !self.forgotten
+        let is_silent = last.is_some_and(|last| now.saturating_duration_since(last) >= forget_after);
+        if is_silent {
+            self.on(FellSilent);
+        }
+        self.is_listed() || last.is_some() && !is_silent
     }
 
     /// The root was dropped.
     pub(super) fn root_dropped(&mut self) {
-        (self.linked, self.diverged_below_root, self.breached, self.held_tip) = (None, false, false, false);
+        self.on(RootDropped);
+        (self.linked, self.at_tip) = (None, AtTip::default());
     }
 
     /// Finds the last block of its branch that is in the graph; none if its branch leaves the graph.
@@ -444,31 +389,23 @@ impl NodeFacts {
         self.linked = linked.find(|block| graph.contains(&block.hash)).filter(|_| !is_gone);
     }
 
-    /// Records whether it is in breach. Whether that is new.
-    pub(super) fn breach(&mut self, is_in_breach: bool) -> bool {
-        !std::mem::replace(&mut self.breached, is_in_breach) && is_in_breach
+    /// Records whether its branch has the final block. Returns what follows.
+    pub(super) fn judge(&mut self, has_final: bool) -> &'static [StandingCommand] {
+        self.on(if has_final { OnFinal } else { LeftFinal })
     }
 
-    /// Records whether the tip is on its branch; returns that, and whether the node left the tip.
-    pub(super) fn hold(&mut self, graph: &Graph, tip: &Header) -> (bool, bool) {
-        let on_branch = |head: Header| graph.is_on_branch(&tip.hash, &head.hash) == OnBranch::Yes;
-        let holds = self.linked.is_some_and(on_branch);
-        let held = std::mem::replace(&mut self.held_tip, holds);
-        (holds, held && !holds)
+    /// Records whether the tip is on its branch.
+    pub(super) fn hold(&mut self, graph: &Graph, tip: &Header) -> Hold {
+        self.at_tip.hold(graph, tip, self.linked)
     }
 
     /// The tip moved.
     pub(super) fn release_tip(&mut self) {
-        self.held_tip = false;
+        self.at_tip.moved();
     }
 
     /// Records how far behind it is, if that is too far.
     pub(super) fn lag(&mut self, behind: Option<Height>) -> Option<LagChange> {
-        let before = std::mem::replace(&mut self.lagging, behind.is_some());
-        match behind {
-            Some(behind) if !before => Some(LagChange::Began(behind)),
-            None if before => Some(LagChange::Ended),
-            _ => None,
-        }
+        self.at_tip.lag(behind)
     }
 }
