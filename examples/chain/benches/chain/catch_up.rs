@@ -87,7 +87,7 @@ impl ChainClient for Swift {
         Ok(usize::try_from(height).ok().and_then(|place| self.0.0.get(place)).copied())
     }
 
-    async fn block(&self, hash: Hash, detail: Detail) -> Result<Option<Block<Nothing>>, ChainError> {
+    async fn block(&self, hash: Hash, _: Detail) -> Result<Option<Block<Nothing>>, ChainError> {
         let header = self.0.1.get(&hash).copied();
         Ok(header.map(|header| Block::new(header, Vec::new())))
     }

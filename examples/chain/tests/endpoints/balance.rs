@@ -91,6 +91,8 @@ async fn a_state_that_is_not_there_right_now_is_not_pruned() {
         (-32602, "BlockOutOfRangeError: block height is 2 but requested was 3"),
         (-32000, "version does not exist. It has been pruned, or is for a future block height"),
         (-32000, "no archive nodes available, please try again"),
+        (-32000, "cannot query unfinalized data"),
+        (-32000, "height 9 must be less than or equal to the current blockchain height 8"),
         (-32005, "archive requests are rate limited"),
         (-32000, "too many requests for pruned history"),
         (-32000, "the archive node timed out"),

@@ -48,7 +48,7 @@ const REFUSALS: [(u16, &str); 15] = [
     (404, "not found"),
     (405, ""),
     (413, ""),
-    (500, "cannot read a batch"),
+    (500, "batch requests are not supported"),
     (501, ""),
 ];
 
@@ -91,6 +91,9 @@ async fn a_hiccup_is_no_server_without_batches() {
         (503, "", true),
         (502, "<html>", true),
         (500, "", true),
+        (403, "Too many requests", true),
+        (400, "request timed out", true),
+        (404, r#"{"message":"no available node"}"#, false),
         (200, r#"{"id":null,"error":{"code":-32005,"message":"rate limit"}}"#, true),
         (200, r#"{"id":null,"error":{"code":-32000,"message":"request timed out"}}"#, true),
         (200, r#"{"id":null,"error":{"code":-32603,"message":"Internal error"}}"#, false),
@@ -129,7 +132,9 @@ async fn a_hiccup_is_no_server_without_batches() {
 #[tokio::test]
 async fn what_a_batch_leaves_out_is_asked_alone() {
     let left = json!({ "id": null, "error": { "code": -32003, "message": "response too large" } });
-    for others in [json!([]), json!([left]), json!([{ "id": 1, "error": left["error"] }])] {
+    let invalid = json!({ "id": 1, "error": { "code": -32600, "message": "Invalid Request" } });
+    let large = json!({ "id": 1, "error": left["error"] });
+    for others in [json!([]), json!([left]), json!([large]), json!([invalid])] {
         let block = block_of(&[transaction(&word('a'), "0x7")]);
         let (asked, inner, more) = (hash(&block), node(block, true), others.clone());
         let node = FakeNode::serving(move |_, body| {

@@ -113,6 +113,13 @@ async fn a_hash_that_cannot_be_checked_names_the_cause_and_the_flag() {
             assert!(text.ends_with("use --trust-hashes (EthereumClient::trusting_hashes))"), "{text}");
         }
     }
+    // However much is missing, the flag is named.
+    let lean = json!({ "hash": header["hash"], "parentHash": header["parentHash"], "number": "0x3" });
+    let text = failure(answering(lean).await.client().head().await).to_string();
+    assert!(
+        text.contains("mixHash") && text.ends_with("use --trust-hashes (EthereumClient::trusting_hashes))"),
+        "{text}"
+    );
     let node = answering(forged(&header, "gasLimit", "0x1")).await;
     let error = failure(node.client().head().await);
     assert!(matches!(error, ChainError::Untrue { .. }), "{error:?}");

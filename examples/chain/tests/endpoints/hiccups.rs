@@ -12,7 +12,8 @@ use watchkeeper_chain::adapter::{ChainClient, ChainError};
 use watchkeeper_chain::{Detail, Hash, Header};
 
 use crate::adapter::failure;
-use crate::fake::{FakeNode, error, result, wire_header};
+use crate::blocks::{block_of, transaction, word};
+use crate::fake::{FakeNode, answer, error, hash, result, wire_header};
 
 const BLOCK: Header = Header { hash: Hash([3; 32]), parent: Hash([2; 32]), height: 3, work: 1, time: 0 };
 
@@ -97,6 +98,9 @@ async fn a_node_that_cannot_answer_right_now_is_busy() {
         (-32000, "node is syncing"),
         (-32000, "unexpected EOF"),
         (503, ""),
+        (-32046, "Cannot fulfill request"),
+        (12, "Can't route your request to suitable provider"),
+        (-32000, "All relay attempts failed"),
     ] {
         for error in errors(error(code, message)).await {
             assert!(matches!(error, ChainError::Busy { .. }), "{code} {message}: {error:?}");
@@ -264,18 +268,59 @@ async fn a_gateway_in_its_own_words_is_understood() {
     }
 }
 
+/// Only the question for receipts is limited: a block without transactions needs none.
 #[tokio::test]
-async fn one_hiccup_of_a_batch_fails_its_question_alone() {
-    let node = FakeNode::answering(|method, _| match method {
-        "eth_getBlockReceipts" => error(-32005, "later"),
-        _ => {
-            let mut block = wire_header(3, Hash([2; 32]));
-            block["transactions"] = json!([]);
-            result(&block)
+async fn a_hiccup_in_a_batch_fails_the_block_only_if_it_needs_the_answer() {
+    let header = wire_header(3, Hash([2; 32]));
+    for (block, is_needed) in
+        [(block_of(&[]), false), (block_of(&[transaction(&word('a'), "0x7")]), true), (header, false)]
+    {
+        let (asked, has_list) = (hash(&block), block.get("transactions").is_some());
+        let node = FakeNode::answering(move |method, _| match method {
+            "eth_getBlockReceipts" => error(-32005, "later"),
+            _ => result(&block),
+        })
+        .await;
+        let read = node.client().block(asked, Detail::Results).await;
+        if is_needed {
+            assert!(matches!(failure(read), ChainError::RateLimited { .. }));
+        } else if has_list {
+            let read = read.unwrap().unwrap();
+            assert_eq!((read.transactions.len(), read.detail), (0, Detail::Results));
+        } else {
+            assert_eq!(read.unwrap().unwrap().transactions.len(), 0);
         }
+    }
+}
+
+/// A node that limits the rate gets no more of the questions that were to follow.
+#[tokio::test]
+async fn a_limited_node_is_not_asked_for_the_rest() {
+    let transactions: Vec<_> =
+        (0..400).map(|nth| transaction(&format!("0x{nth:064x}"), &format!("{nth:#x}"))).collect();
+    let block = block_of(&transactions);
+    let asked = hash(&block);
+    let receipts = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&receipts);
+    let node = FakeNode::serving(move |_, body| {
+        if body.first() == Some(&b'[') {
+            return Some((StatusCode::METHOD_NOT_ALLOWED, "").into_response());
+        }
+        Some(answer(&body, |method, _| match method {
+            "eth_getBlockByHash" => result(&block),
+            "eth_getBlockReceipts" => error(-32601, "Method not found"),
+            _ => {
+                count.fetch_add(1, Ordering::Relaxed);
+                error(-32005, "later")
+            }
+        }))
     })
     .await;
-    let hash = crate::fake::hash(&wire_header(3, Hash([2; 32])));
-    let block = node.client().block(hash, Detail::Results).await.unwrap().unwrap();
-    assert_eq!((block.transactions.len(), block.detail), (0, Detail::Results), "no receipt is needed");
+    let client = node.client();
+    for _ in 0..2 {
+        let error = failure(client.block(asked, Detail::Results).await);
+        assert!(matches!(error, ChainError::RateLimited { .. }), "{error:?}");
+    }
+    let asked = receipts.load(Ordering::Relaxed);
+    assert!(asked <= 2 * 50, "{asked}");
 }

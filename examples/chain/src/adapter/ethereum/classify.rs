@@ -55,10 +55,15 @@ const TABLE: &[Row] = &[
         "rate limit", "rate-limit", "ratelimit", "rate exceeded", "over rate", "too many request", "per second",
         "request count exceeded",
     ]),
-    says(Class::NoBatch, &["batch"]),
+    says(Class::NoBatch, &[
+        "batch request", "batch size", "batch limit", "batch too", "batch is too", "batch of", "batch call", "batches",
+        "batching", "batched", "in batch", "in a batch", "no batch",
+    ]),
     says(Class::UnknownBlock, &[
         "beyond current head", "beyond the head", "block is out of range", "blockoutofrange",
         "block height is*but requested", "future block", "above the head", "above head", "greater than latest",
+        "must be less than or equal to the current", "not yet available", "not available yet",
+        "cannot query unfinalized data",
     ]),
     says(Class::Misunderstood, &["invalid block range"]),
     says(Class::RangeTooLarge, &[
@@ -80,7 +85,8 @@ const TABLE: &[Row] = &[
         "temporar", "try again", "retry later", "please retry", "retry in", "retry after", "overload", "busy",
         "too much load", "under heavy load", "service unavailable", "in progress", "indexing", "not fully indexed",
         "still syncing", "is syncing", "node is not synced", "not synced yet", "catching up", "cooldown",
-        "maintenance", "shutting down", "starting up",
+        "maintenance", "shutting down", "starting up", "cannot fulfill request", "unable to perform request",
+        "relay attempt", "route your request",
     ]),
     says(Class::Pruned, &[
         "missing trie node", "missingtrienode", "trie node*missing", "historical state", "state unavailable",
@@ -112,7 +118,7 @@ const TABLE: &[Row] = &[
     has_code(Class::RangeTooLarge, &[-32614]),
     has_code(Class::Pruned, &[4444]),
     has_code(LIMITED, &[429, 1008, -32005, -32007, -32016, -32029, -32090, -32091, -32097]),
-    has_code(Class::Busy, &[-32603, -32002, -32010, -32011, -32012, -32013, -32015, -32018, -32055, 500, 502, 503, 504]),
+    has_code(Class::Busy, &[-32603, -32002, -32010, -32011, -32012, -32013, -32015, -32018, -32046, -32055, 500, 502, 503, 504]),
     has_code(Class::NoMethod, &[-32601, -32004]),
     has_code(Class::UnknownBlock, &[-39001]),
     has_code(Class::Misunderstood, &[-32602, -32600, -32700]),
@@ -157,7 +163,7 @@ fn texts(data: Option<&Value>) -> String {
 }
 
 /// A longer wait is not believed.
-const LONGEST_WAIT: Duration = Duration::from_hours(24);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
 /// The time to wait in the data of an error: Infura has `rate.backoff_seconds`, others a field of their own.
 fn wait_in_data(data: Option<&Value>) -> Option<Duration> {

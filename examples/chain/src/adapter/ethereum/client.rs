@@ -181,6 +181,7 @@ impl EthereumClient {
             WireError::Malformed(reason) => {
                 ChainError::Malformed { endpoint, method, reason: self.endpoint.clear(&reason) }
             }
+            WireError::Unhashed(reason) => ChainError::Malformed { endpoint, method, reason },
             WireError::Untrue(reason) => ChainError::Untrue { endpoint, method, reason },
         }
     }
@@ -214,7 +215,9 @@ impl ChainClient for EthereumClient {
         let none = || WireError::Malformed("it is null".to_owned());
         let id = wire::number(&id).and_then(|id| id.ok_or_else(none));
         let id = id.map_err(|error| self.wrong(CHAIN_ID, error))?;
-        let genesis = self.read_header(BY_NUMBER, genesis, RequestId::Height(0))?;
+        // A backend that does not have block 0 is no empty chain.
+        let genesis = genesis.map_err(|fault| self.failure(BY_NUMBER, &fault))?;
+        let genesis = self.read_header(BY_NUMBER, Ok(genesis), RequestId::Height(0))?;
         let genesis = genesis.ok_or_else(|| self.empty())?;
         Ok(ChainIdentity { id: id.to_string(), genesis: genesis.hash })
     }

@@ -15,7 +15,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-use super::classify::Class;
+use super::classify::{Class, LONGEST_WAIT};
 use super::failure::Fault;
 use super::message::{NodeError, Packet};
 use super::{Endpoint, EndpointError, tls};
@@ -110,14 +110,17 @@ fn is_passing(status: StatusCode) -> bool {
 }
 
 /// When to ask again, as seconds or as a date. A date is compared with that of the answer, since clocks differ.
+///
+/// A longer wait than a day is not believed.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let date = |name: &HeaderName| httpdate::parse_http_date(headers.get(name)?.to_str().ok()?.trim()).ok();
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+        return Some(Duration::from_secs(seconds).min(LONGEST_WAIT));
     }
     let now = date(&DATE).unwrap_or_else(SystemTime::now);
-    date(&RETRY_AFTER)?.duration_since(now).ok()
+    let wait = date(&RETRY_AFTER)?.duration_since(now).ok()?;
+    Some(wait.min(LONGEST_WAIT))
 }
 
 fn unreadable(headers: &HeaderMap, body: &[u8], error: &serde_json::Error) -> Fault {
@@ -187,6 +190,8 @@ mod tests {
         for (after, now, seconds) in [
             ("7", None, Some(7)),
             (" 120 ", None, Some(120)),
+            ("18446744073709551615", None, Some(86_400)),
+            (date, Some("Wed, 21 Oct 2009 07:28:00 GMT"), Some(86_400)),
             (date, Some("Wed, 21 Oct 2015 07:27:30 GMT"), Some(30)),
             (date, Some("Wed, 21 Oct 2015 07:28:30 GMT"), None),
             (date, None, None),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use futures_util::stream;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
@@ -20,6 +20,9 @@ use super::pace::Pace;
 const LARGEST_BATCH: usize = 50;
 /// How many requests of one question are under way at once.
 const AT_ONCE: usize = 16;
+
+/// The code of JSON-RPC for a message that is no question.
+const INVALID_REQUEST: i64 = -32600;
 
 /// The result of a question as JSON.
 pub(super) type Outcome = Result<Box<RawValue>, Fault>;
@@ -71,11 +74,20 @@ impl Rpc {
     }
 
     /// Asks several questions, in as few requests as the node allows. The outcomes are in the order of the questions.
+    ///
+    /// Once a request finds that the node does not answer right now, no more are sent: the rest has its fault.
     pub(super) async fn several(&self, calls: &[Call]) -> Vec<Outcome> {
         let size = self.largest_batch.load(Ordering::Relaxed).max(1);
         let parts: Vec<_> = calls.chunks(size).map(|part| self.part(part)).collect();
-        let outcomes: Vec<Vec<Outcome>> = stream::iter(parts).buffered(AT_ONCE).collect().await;
-        outcomes.into_iter().flatten().collect()
+        let mut parts = stream::iter(parts).buffered(AT_ONCE);
+        let mut outcomes = Vec::with_capacity(calls.len());
+        while let Some(part) = parts.next().await {
+            outcomes.extend(part);
+            if is_silent(&outcomes) {
+                break;
+            }
+        }
+        filled(outcomes, calls.len())
     }
 
     /// Boxed, because smaller parts follow from a larger one.
@@ -96,8 +108,14 @@ impl Rpc {
     /// Asks in two parts what was refused at once. If that was because of its size, the size is remembered.
     async fn in_halves(&self, calls: &[Call], is_refused: bool) -> Vec<Outcome> {
         let size = calls.len().div_ceil(2);
-        let outcomes = join_all(calls.chunks(size).map(|half| self.part(half))).await;
-        let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
+        let mut outcomes = Vec::with_capacity(calls.len());
+        for half in calls.chunks(size) {
+            outcomes.extend(self.several(half).await);
+            if is_silent(&outcomes) {
+                break;
+            }
+        }
+        let outcomes = filled(outcomes, calls.len());
         let lacks_method =
             |outcome: &Outcome| matches!(outcome, Err(fault) if fault.class() == Class::NoMethod);
         if is_refused && outcomes.iter().any(Result::is_ok) && !outcomes.iter().any(lacks_method) {
@@ -145,8 +163,10 @@ impl Rpc {
         let mut answered = 0;
         let mut is_partial = false;
         let completed = calls.iter().zip(outcomes).map(|(call, outcome)| {
-            let class = outcome.as_ref().and_then(|outcome| outcome.as_ref().err()).map(Fault::class);
-            let is_left = outcome.is_none() || class == Some(Class::NoBatch);
+            let fault = outcome.as_ref().and_then(|outcome| outcome.as_ref().err());
+            let class = fault.map(Fault::class);
+            let is_invalid = matches!(fault, Some(Fault::Node(error)) if error.code == INVALID_REQUEST);
+            let is_left = outcome.is_none() || class == Some(Class::NoBatch) || is_invalid;
             answered += usize::from(!is_left);
             is_partial |= is_left;
             async move {
@@ -193,20 +213,18 @@ impl Rpc {
 impl NoBatch {
     /// A request that failed as a whole.
     fn of(fault: Fault) -> Self {
-        match fault {
-            Fault::Status { status, .. }
-                if matches!(status.as_u16(), 400 | 404 | 405 | 413 | 415 | 422 | 501) =>
-            {
-                Self::Refused
+        match (&fault, fault.class()) {
+            (Fault::Node(_), _) => Self::of_answer(fault),
+            (_, Class::NoBatch) => Self::Refused,
+            (Fault::Malformed(_) | Fault::TooLong(_), _) => Self::Doubtful,
+            (Fault::Status { status, says, .. }, Class::Refused | Class::NoMethod | Class::RangeTooLarge) => {
+                match status.as_u16() {
+                    // A web page in front of the node.
+                    403 if says.is_empty() => Self::Doubtful,
+                    400 | 403 | 404 | 405 | 413 | 415 | 422 | 501 => Self::Refused,
+                    _ => Self::Failed(fault),
+                }
             }
-            _ if fault.class() == Class::NoBatch => Self::Refused,
-            // A web page in front of the node, or no batches for this key.
-            Fault::Status { status, ref says, .. } if status.as_u16() == 403 && says.is_empty() => {
-                Self::Doubtful
-            }
-            Fault::Status { status, .. } if status.as_u16() == 403 => Self::Refused,
-            Fault::Malformed(_) | Fault::TooLong(_) => Self::Doubtful,
-            Fault::Node(_) => Self::of_answer(fault),
             _ => Self::Failed(fault),
         }
     }
@@ -223,4 +241,21 @@ impl NoBatch {
             | Class::Refused => Self::Refused,
         }
     }
+}
+
+/// Whether the last outcome is that the node answers no question right now.
+fn is_silent(outcomes: &[Outcome]) -> bool {
+    match outcomes.last() {
+        Some(Err(Fault::Unreachable { .. } | Fault::TimedOut(_))) => true,
+        Some(Err(fault)) => matches!(fault.class(), Class::RateLimited(_)),
+        _ => false,
+    }
+}
+
+/// The outcomes of this many questions: those that were not asked have the last fault.
+fn filled(mut outcomes: Vec<Outcome>, count: usize) -> Vec<Outcome> {
+    let fault = outcomes.last().and_then(|outcome| outcome.as_ref().err()).cloned();
+    let fault = fault.unwrap_or_else(|| Fault::Malformed("no answer".to_owned()));
+    outcomes.resize_with(count, || Err(fault.clone()));
+    outcomes
 }

@@ -123,7 +123,7 @@ impl WireHeader<'_> {
             return Err(WireError::Untrue(reason));
         }
         let missing = missing.join(", ");
-        Err(WireError::Malformed(format!(
+        Err(WireError::Unhashed(format!(
             "the header of block {hash:.8} at height {height} has no readable {missing}, so its hash cannot be checked \
              ({hint} hashed otherwise: if this chain is one, use {TRUST})"
         )))

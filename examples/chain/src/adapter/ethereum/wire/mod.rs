@@ -33,6 +33,8 @@ pub(super) enum RequestId {
 pub(super) enum WireError {
     /// It cannot be read.
     Malformed(String),
+    /// It lacks what its hash is made of. The text has nothing of the node's.
+    Unhashed(String),
     /// It contradicts the question, or itself.
     Untrue(String),
 }

@@ -25,7 +25,7 @@ const ZKSYNC_PRIORITY: u64 = 0xff;
 ///
 /// The facts are from `specs/protocol/deposits.md` of the OP stack (ethereum-optimism/specs), the transaction types and
 /// the `StartTxHook` of Arbitrum Nitro (OffchainLabs/nitro, `arbos/tx_processor.go`), Polygon's PIP-74 and the state
-/// sync of Bor before it (zero sender, type 0, not in the root), and the transaction types of ZKsync Era.
+/// sync of Bor before it (zero sender, type 0, not in the root), and the transaction types of zkSync Era.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
     kind: Option<u64>,
