@@ -165,7 +165,8 @@ impl Rpc {
         let completed = calls.iter().zip(outcomes).map(|(call, outcome)| {
             let fault = outcome.as_ref().and_then(|outcome| outcome.as_ref().err());
             let class = fault.map(Fault::class);
-            let is_invalid = matches!(fault, Some(Fault::Node(error)) if error.code == INVALID_REQUEST);
+            let is_invalid = matches!(fault, Some(Fault::Node(error)) if error.code == INVALID_REQUEST)
+                && class == Some(Class::Misunderstood);
             let is_left = outcome.is_none() || class == Some(Class::NoBatch) || is_invalid;
             answered += usize::from(!is_left);
             is_partial |= is_left;
