@@ -79,6 +79,20 @@ async fn deposits_mint_and_their_gas_costs_nothing() {
     }
 }
 
+/// The value of a retry goes back into escrow, that of a deposit to its address for refunds.
+#[tokio::test]
+async fn what_failed_keeps_what_is_minted_only_on_the_op_stack() {
+    for (kind, minted) in [(0x7e, 100), (0x68, 0), (0xff, 0)] {
+        let a = word('a');
+        let mut sent = transaction(&a, "0x0");
+        (sent["type"], sent["mint"]) = (kind.into(), "0x64".into());
+        let block = block_of(&[sent]);
+        let read = read(&block, &json!([receipt(&a, &block)])).await.unwrap();
+        let found = &read.transactions[0];
+        assert_eq!((found.succeeded, found.minted), (Some(false), U256::from(minted)), "{kind:#x}");
+    }
+}
+
 /// Polygon before PIP-74: the transaction of a state sync is listed, and neither in the root nor in the receipts.
 #[tokio::test]
 async fn a_state_sync_may_be_listed_beside_an_empty_root() {

@@ -4,7 +4,8 @@ use alloy::primitives::{Address, U256};
 
 /// Arbitrum: a deposit of ether from the parent chain. Its value is minted to `from` and passed on to `to`.
 const ARBITRUM_DEPOSIT: u64 = 0x64;
-/// Arbitrum: a retryable ticket is executed. Its value comes to `from` out of escrow, with the gas that the ticket paid.
+/// Arbitrum: a retryable ticket is executed. Its value comes to `from` out of escrow, and goes back there after a
+/// failure; the ticket has paid for the gas.
 const ARBITRUM_RETRY: u64 = 0x68;
 /// Arbitrum: a retryable ticket is made. What is deposited for it is minted to `from`, and all of it leaves again: for
 /// the ticket, into escrow, and to the address for refunds.
@@ -60,10 +61,10 @@ impl Origin {
     ) -> U256 {
         let minted = match self.kind {
             Some(OP_DEPOSIT) => mint,
-            Some(ARBITRUM_DEPOSIT | ARBITRUM_RETRY) => value,
+            Some(ARBITRUM_DEPOSIT) => value,
             Some(ARBITRUM_TICKET) => deposit,
             // What failed is refunded elsewhere.
-            Some(ZKSYNC_PRIORITY) if succeeded != Some(false) => value,
+            Some(ARBITRUM_RETRY | ZKSYNC_PRIORITY) if succeeded != Some(false) => value,
             _ => None,
         };
         minted.unwrap_or_default()
