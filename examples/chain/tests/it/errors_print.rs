@@ -49,6 +49,8 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
         (ChainError::TimedOut { endpoint: endpoint(), after }.into(), "n1 gave no answer within 5s"),
         (ChainError::RateLimited { endpoint: endpoint(), retry_after: Some(after) }.into(),
          "n1 limits the rate of requests: ask again in 5 s"),
+        (ChainError::Busy { endpoint: endpoint(), method, reason: reason() }.into(),
+         "n1 cannot answer eth_call right now (ask again later): busy"),
         (ChainError::Refused { endpoint: endpoint(), method, reason: reason() }.into(), "n1 refused eth_call: busy"),
         (ChainError::Pruned { endpoint: endpoint(), method, reason: reason() }.into(),
          "n1 no longer has what eth_call asks for (ask a node that keeps all blocks): busy"),

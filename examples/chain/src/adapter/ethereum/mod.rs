@@ -35,11 +35,16 @@
 //! ```
 
 pub mod anvil;
+mod blocks;
+mod classify;
 mod client;
 mod endpoint;
+mod failure;
 mod heads;
 mod http;
+mod message;
 mod pace;
+mod rpc;
 mod tls;
 mod transaction;
 mod wire;
