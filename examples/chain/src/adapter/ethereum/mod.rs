@@ -49,5 +49,5 @@ pub use alloy::rpc::types::TransactionRequest;
 
 pub use client::EthereumClient;
 pub use endpoint::{Endpoint, EndpointError};
-pub use heads::NewHeads;
+pub use heads::{HeadsLost, HeadsState, HeadsStates, NewHeads};
 pub use transaction::EthereumTransaction;
