@@ -7,4 +7,5 @@ mod balance;
 mod blocks;
 mod command;
 mod fake;
+mod logs;
 mod observed;

@@ -263,7 +263,7 @@ async fn what_a_server_sends_in_place_of_heads_is_the_reason() {
             r"it sent a binary message of 3 bytes, where a text is expected: \u{1}{}",
         ),
         (Message::text("<html>\u{1b}[2J"), r"column 1): <html>\u{1b}[2J"),
-        (Message::text("for 0123456789abcdef of me:s3cretpass"), "): for *** of ***:***"),
+        (Message::text("for 0123456789abcdef of me:s3cretpass"), "): for *** of me:***"),
         (Message::text("[]"), "): []"),
         (close(CloseCode::Policy, ""), "it closed the connection with code 1008"),
         (close(CloseCode::Restart, "back\nsoon"), r"it closed the connection with code 1012: back\nsoon"),
