@@ -47,11 +47,11 @@ pub trait ChainClient: Clone + Send + Sync + 'static {
     -> Result<Option<Block<Self::Transaction>>, ChainError>;
 
     /// All logs of these blocks that match the filter, by height and by their position in the block. `Ok(None)` if the
-    /// node does not have one of the blocks; no logs, without a question, for a range without blocks.
+    /// node does not have one of the blocks; no logs for a range without blocks.
     ///
-    /// One question: nodes limit the blocks and the logs of an answer, with [`ChainError::RangeTooLarge`].
-    /// [`LogReader`] asks for long ranges. A client is not required to have logs: by default the answer is
-    /// [`ChainError::NoLogs`].
+    /// One question: nodes limit the blocks and the logs of an answer, with [`ChainError::RangeTooLarge`], and many
+    /// answer a range that ends above their head with what they have. [`LogReader`] asks for long ranges, and never
+    /// above the head. A client is not required to have logs: by default the answer is [`ChainError::NoLogs`].
     async fn logs(&self, _filter: &LogFilter, _scope: &LogScope) -> Result<Option<Vec<Log>>, ChainError> {
         Err(ChainError::NoLogs)
     }

@@ -152,9 +152,15 @@ async fn logs_that_do_not_fit_the_question_are_untrue() {
         assert!(matches!(error, ChainError::Untrue { method: "eth_getLogs", .. }), "{error:?}");
         assert!(error.to_string().ends_with(says), "{error}");
     }
-    let node = FakeNode::answering(|_, _| result(&json!([wire_log(3, 0)]))).await;
-    let error = failure(logs(&node.client(), &LogScope::Block(word(4))).await);
-    assert!(error.to_string().ends_with("was given for block 04040404"), "{error}");
+    let homeless = forged(&wire_log(3, 0), "blockHash", Value::Null);
+    for (answer, says) in [
+        (wire_log(3, 0), "was given for block 04040404"),
+        (homeless, "a log names no block, position or transaction"),
+    ] {
+        let node = FakeNode::answering(move |_, _| result(&json!([answer]))).await;
+        let error = failure(logs(&node.client(), &LogScope::Block(word(4))).await);
+        assert!(error.to_string().ends_with(says), "{error}");
+    }
 }
 
 #[tokio::test]

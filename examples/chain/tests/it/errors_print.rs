@@ -57,21 +57,6 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
         (ChainError::Untrue { endpoint: endpoint(), method, reason: reason() }.into(),
          "n1 answered eth_call with what cannot be true (ask another node): busy"),
         (ChainError::Empty { endpoint: endpoint() }.into(), "n1 has no block: its chain is empty"),
-        (ChainError::RangeTooLarge { endpoint: endpoint(), method, reason: reason(), at_most: None }.into(),
-         "n1 refused eth_call for the size of its answer (ask for fewer blocks at once, or, for a single one, another \
-          node): busy"),
-        (ChainError::NoLogs.into(), "this client has no logs: ask one that has, such as EthereumClient"),
-        (LogsError::OneBlock { height: 7, source: ChainError::NoLogs }.into(),
-         "the logs of block 7 alone are too many for this node: ask another node, or with a narrower filter: this \
-          client has no logs: ask one that has, such as EthereumClient"),
-        (LogsError::Missing { from: 1, to: 2 }.into(),
-         "the node does not have blocks 1 to 2 now, though its head is not below: ask again, or another node"),
-        (LogsError::Node(ChainError::NoLogs).into(),
-         "this client has no logs: ask one that has, such as EthereumClient"),
-        (OneBlock.into(),
-         "a range of one block cannot be halved: ask another node, or with a narrower filter"),
-        (RangeSize::new(0, 7).unwrap_err().into(),
-         "a range of 0 blocks, at most 7, is no size: give at least 1, and no more than the most"),
         (ChainConfigError::Zero { field: "finality_depth" }.into(),
          "ChainConfig::finality_depth is zero: give it at least one"),
         (ChainConfigError::NoHeaders.into(), "Start::Known has no headers: give it the checkpoint's"),
@@ -128,10 +113,33 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
     ]
 }
 
+/// The same of errors about logs.
+#[rustfmt::skip]
+fn errors_of_logs() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
+    let (endpoint, reason, method) = (|| "n1".to_owned(), || "busy".to_owned(), "eth_getLogs");
+    vec![
+        (ChainError::RangeTooLarge { endpoint: endpoint(), method, reason: reason(), at_most: None }.into(),
+         "n1 refused eth_getLogs for the size of its answer (ask for fewer blocks at once, or, for a single one, \
+          another node): busy"),
+        (ChainError::NoLogs.into(), "this client has no logs: ask one that has, such as EthereumClient"),
+        (LogsError::OneBlock { height: 7, source: ChainError::NoLogs }.into(),
+         "the logs of block 7 alone are too many for this node: ask another node, or with a narrower filter: this \
+          client has no logs: ask one that has, such as EthereumClient"),
+        (LogsError::Missing { from: 1, to: 2 }.into(),
+         "the node does not have blocks 1 to 2 now, though its head is not below: ask again, or another node"),
+        (LogsError::Node(ChainError::NoLogs).into(),
+         "this client has no logs: ask one that has, such as EthereumClient"),
+        (OneBlock.into(),
+         "a range of one block cannot be halved: ask another node, or with a narrower filter"),
+        (RangeSize::new(0, 7).unwrap_err().into(),
+         "a range of 0 blocks, at most 7, is no size: give at least 1, and no more than the most"),
+    ]
+}
+
 // A derived Debug printed `MissingParent { hash: 11111111, height: 2, .. }`, and never the sentence.
 #[test]
 fn every_error_prints_its_sentence_and_its_causes() {
-    for (error, expected) in errors() {
+    for (error, expected) in errors().into_iter().chain(errors_of_logs()) {
         assert_eq!(format!("{error:?}"), expected);
         assert!(expected.starts_with(&error.to_string()), "{error}");
     }

@@ -168,7 +168,7 @@ prop_compose! {
     }
 }
 
-/// How many questions suffice for these heights, with the matching logs of each, if none is in vain.
+/// How many questions suffice for these heights, with the matching logs of each, if none is refused.
 fn fewest(counts: &[usize], limits: &LogLimits, most: u64) -> usize {
     let (mut pieces, mut blocks, mut logs) = (0, 0, 0);
     for count in counts {

@@ -60,7 +60,10 @@ pub(super) fn logs(answer: Vec<WireLog>, filter: &LogFilter, scope: &LogScope) -
 impl WireLog {
     /// Whether it is in none of the blocks that are asked for, but in the one that the node is making.
     fn is_pending(&self, scope: &LogScope) -> bool {
-        let is_asked = |height: Height| matches!(scope, LogScope::Range(range) if range.contains(&height));
+        let is_asked = |height: Height| match scope {
+            LogScope::Block(_) => true,
+            LogScope::Range(range) => range.contains(&height),
+        };
         self.block_hash.is_none_or(|hash| hash.is_zero())
             && self.block_number.is_none_or(|height| !is_asked(height.to()))
     }

@@ -1,6 +1,6 @@
 //! Ethereum, and chains that speak its JSON-RPC.
 //!
-//! [`EthereumClient`] asks a node over HTTP and checks its answers. [`NewHeads`] listens to a node over WebSocket, only
+//! [`EthereumClient`] asks a node over HTTP and checks its answers, logs of contracts too. [`NewHeads`] listens to a node over WebSocket, only
 //! to start the next poll sooner. [`EthereumTransaction`] has what accounts gain and lose, fees included, so that
 //! balances follow from blocks. [`anvil`] starts real nodes on this machine.
 //!

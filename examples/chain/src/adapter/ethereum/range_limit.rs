@@ -119,7 +119,7 @@ const LATE: [&str; 8] = [
     "time limit",
 ];
 
-/// Codes that some providers use for this alone, whatever the text: QuickNode and Base, and OP Stack's proxyd.
+/// Codes that some providers use for this alone, whatever the text: `QuickNode` and Base, and the proxy of OP Stack.
 const CODES: [i64; 2] = [-32614, -32020];
 
 /// The code of Ethereum's JSON-RPC for any limit.
@@ -228,12 +228,8 @@ fn number(text: &str) -> Option<u64> {
         Some(rest) => (number.checked_mul(1_000)?, rest),
         None => (number, rest),
     };
-    let counts = |unit: &&str| rest.trim_start().starts_with(unit);
-    if ["results", "logs", "bytes", "mb", "kb"].iter().any(|unit| counts(&unit)) {
-        None
-    } else {
-        Some(number)
-    }
+    let counts = |unit: &&str| rest.trim_start().starts_with(*unit);
+    (!["results", "logs", "bytes", "mb", "kb"].iter().any(counts)).then_some(number)
 }
 
 #[cfg(test)]

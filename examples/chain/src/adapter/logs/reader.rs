@@ -222,11 +222,9 @@ impl<C: ChainClient> LogWalk<C> {
 
     fn returned(&mut self, piece: Piece) -> Option<Result<LogPiece, LogsError>> {
         let PieceState::Answered(logs) = piece.state else { return None };
-        match piece.range.end().checked_add(1) {
-            Some(next) => self.next = next,
-            // There is nothing above.
-            None => (self.next, self.last) = (Height::MAX, 0),
-        }
+        // Above the greatest height there is nothing.
+        (self.next, self.last) =
+            piece.range.end().checked_add(1).map_or((Height::MAX, 0), |next| (next, self.last));
         Some(Ok(LogPiece { range: piece.range, logs }))
     }
 

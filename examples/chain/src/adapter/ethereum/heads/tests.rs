@@ -311,7 +311,7 @@ async fn an_answer_without_a_result_grants_nothing() {
     for answer in ["{}", r#"{"jsonrpc":"2.0","id":1,"result":null,"error":null}"#] {
         let followed = Followed::plays(move |_, mut node| async move {
             node.send(Message::text(answer)).await.unwrap();
-            pending().await
+            pending::<()>().await;
         });
         let lost = timeout(LONG, followed.first_loss()).await.unwrap();
         assert_eq!(lost.reason, "it answered the subscription with neither a result nor an error");

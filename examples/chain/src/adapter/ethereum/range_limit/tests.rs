@@ -2,6 +2,7 @@
 
 use super::*;
 
+#[expect(clippy::unnecessary_wraps, reason = "as the other two")]
 const fn too_large(at_most: u64) -> Option<RangeLimit> {
     Some(RangeLimit::TooLarge { at_most: Some(at_most) })
 }
