@@ -1,8 +1,8 @@
 //! Ethereum, and chains that speak its JSON-RPC.
 //!
-//! [`EthereumClient`] asks a node over HTTP and checks its answers, logs of contracts too. [`NewHeads`] listens to a node over WebSocket, only
-//! to start the next poll sooner. [`EthereumTransaction`] has what accounts gain and lose, fees included, so that
-//! balances follow from blocks. [`anvil`] starts real nodes on this machine.
+//! [`EthereumClient`] asks a node over HTTP and checks its answers; it also returns logs of contracts. [`NewHeads`]
+//! listens to a node over WebSocket, only to start the next poll sooner. [`EthereumTransaction`] has what accounts gain
+//! and lose, fees included, so that balances follow from blocks. [`anvil`] starts real nodes on this machine.
 //!
 //! # Examples
 //!
