@@ -94,6 +94,16 @@ pub enum ChainError {
         /// When it may be asked again, if the node returned that.
         retry_after: Option<Duration>,
     },
+    /// The node cannot answer this question right now: it is overloaded or out of step, or does not have a block yet.
+    #[error("{endpoint} cannot answer {method} right now (ask again later): {reason}")]
+    Busy {
+        /// Host and port.
+        endpoint: String,
+        /// The method.
+        method: &'static str,
+        /// The node's reason.
+        reason: String,
+    },
     /// The node refused the question.
     #[error("{endpoint} refused {method}: {reason}")]
     Refused {
@@ -167,7 +177,19 @@ impl ChainError {
     /// until the node changes.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. } | Self::RateLimited { .. })
+        match self {
+            Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::RateLimited { .. }
+            | Self::Busy { .. } => true,
+            Self::Refused { .. }
+            | Self::Pruned { .. }
+            | Self::Malformed { .. }
+            | Self::Untrue { .. }
+            | Self::RangeTooLarge { .. }
+            | Self::NoLogs
+            | Self::Empty { .. } => false,
+        }
     }
 }
 

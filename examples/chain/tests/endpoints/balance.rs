@@ -63,8 +63,13 @@ async fn a_pruned_state_is_distinguished() {
         (error(4444, "Pruned history unavailable"), true),
         (error(-32002, "No state available for block 0x03"), true),
         (error(-32000, &format!("the key {SECRET} does not have access to archive state")), true),
+        (
+            json!({ "error": { "code": -32603, "message": "Internal error", "data": "Trie.MissingTrieNodeException" } }),
+            true,
+        ),
+        (error(-32000, "state at block #7 is pruned"), true),
+        (error(-32000, "height 5 is not available, lowest height is 10"), true),
         (result(&Value::Null), true),
-        (error(-32000, "header for hash not found"), false),
         (error(-32601, "the method does not exist"), false),
     ] {
         let text = refusal.to_string();
@@ -72,5 +77,49 @@ async fn a_pruned_state_is_distinguished() {
         let error = failure(node.client().balance(ACCOUNT, &block).await);
         assert_eq!(matches!(error, ChainError::Pruned { .. }), is_pruned, "{text}: {error:?}");
         assert_eq!(matches!(error, ChainError::Refused { .. }), !is_pruned, "{text}: {error:?}");
+    }
+}
+
+/// A balancer asks a backend that is behind, or a limit is on what pruned nodes do not have.
+#[tokio::test]
+async fn a_state_that_is_not_there_right_now_is_not_pruned() {
+    let block = third(&branch(0, 3));
+    for (code, message) in [
+        (-32000, "header for hash not found"),
+        (-32000, "header not found"),
+        (-39001, "Unknown block"),
+        (-32602, "BlockOutOfRangeError: block height is 2 but requested was 3"),
+        (-32000, "version does not exist. It has been pruned, or is for a future block height"),
+        (-32000, "no archive nodes available, please try again"),
+        (-32005, "archive requests are rate limited"),
+        (-32000, "too many requests for pruned history"),
+        (-32000, "the archive node timed out"),
+        (-32000, "state pruning is in progress"),
+    ] {
+        let node = FakeNode::answering(move |_, _| error(code, message)).await;
+        let error = failure(node.client().balance(ACCOUNT, &block).await);
+        assert!(error.is_retryable(), "{message}: {error:?}");
+    }
+}
+
+/// Nodes express in several ways that they understand no hash here.
+#[tokio::test]
+async fn any_refusal_of_the_hash_is_understood() {
+    let branch = branch(0, 3);
+    let block = third(&branch);
+    for (code, message) in [
+        (-32602, "invalid argument 1: json: cannot unmarshal object into Go value of type string"),
+        (-32600, "Invalid Request"),
+        (-32000, "invalid argument 1"),
+        (-32603, "invalid type: map, expected a string"),
+    ] {
+        let there = branch[3].clone();
+        let node = FakeNode::answering(move |method, parameters| match method {
+            "eth_getBalance" if parameters[1].is_object() => error(code, message),
+            "eth_getBalance" => result(&"0x2a".into()),
+            _ => result(&there),
+        })
+        .await;
+        assert_eq!(node.client().balance(ACCOUNT, &block).await.unwrap(), U256::from(42), "{message}");
     }
 }

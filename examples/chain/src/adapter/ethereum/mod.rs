@@ -35,13 +35,18 @@
 //! ```
 
 pub mod anvil;
+mod blocks;
+mod classify;
 mod client;
 mod endpoint;
+mod failure;
 mod heads;
 mod http;
 mod logs;
+mod message;
 mod pace;
 mod range_limit;
+mod rpc;
 mod tls;
 mod transaction;
 mod wire;

@@ -97,9 +97,9 @@ async fn nodes_that_cannot_read_older_blocks_are_reported_once_each() {
                 again.fetch_max(1, Ordering::Relaxed);
                 result(&"0x0".into())
             }
-            "eth_getBlockReceipts" if again.load(Ordering::Relaxed) > 0 => {
+            "eth_getBlockByHash" if parameters[1] == true && again.load(Ordering::Relaxed) > 0 => {
                 let nth = again.fetch_add(1, Ordering::Relaxed);
-                if nth <= 6 { error(-32000, "no such index") } else { short(method, parameters) }
+                if nth <= 6 { error(-32000, "no such index") } else { long(method, parameters) }
             }
             "eth_getBlockReceipts" => {
                 read.insert(parameters[0].to_string());

@@ -1,6 +1,7 @@
 //! What nodes and providers answered to questions for logs, as public reports have it up to October 2026.
 
 use super::*;
+use crate::adapter::ethereum::classify::{Class, classify};
 
 #[expect(clippy::unnecessary_wraps, reason = "as the other two")]
 const fn too_large(at_most: u64) -> Option<RangeLimit> {
@@ -13,6 +14,15 @@ const LATE: Option<RangeLimit> = Some(RangeLimit::TookTooLong);
 fn check(rows: &[(&str, i64, &str, Option<RangeLimit>)]) {
     for (who, code, message, expected) in rows {
         assert_eq!(range_limit(*code, message, None), *expected, "{who}: {message}");
+        let class = classify(*code, message, None);
+        // The general table reads this text as a limited rate.
+        let agrees = *message == "limit exceeded"
+            || match expected {
+                Some(RangeLimit::TooLarge { .. }) => class == Class::RangeTooLarge,
+                Some(RangeLimit::TookTooLong) => class == Class::TimedOut,
+                None => !matches!(class, Class::RangeTooLarge | Class::TimedOut),
+            };
+        assert!(agrees, "{who}: {message}: {class:?} in the general table");
     }
 }
 

@@ -1,0 +1,226 @@
+//! Questions to one node, alone and in batches.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::stream;
+use serde_json::value::RawValue;
+use tokio::time::timeout;
+
+use super::classify::Class;
+use super::failure::Fault;
+use super::http::HttpTransport;
+use super::message::{self, Answer, Call, Packet};
+use super::pace::Pace;
+
+/// How many questions a batch has at most. Nodes and providers that limit them allow as many, or far fewer.
+const LARGEST_BATCH: usize = 50;
+/// How many requests of one question are under way at once.
+const AT_ONCE: usize = 16;
+
+/// The result of a question as JSON.
+pub(super) type Outcome = Result<Box<RawValue>, Fault>;
+
+/// One node. Clones share its connections, its pace, and what it was found to be unable to do.
+#[derive(Clone, Debug)]
+pub(super) struct Rpc {
+    http: HttpTransport,
+    pace: Pace,
+    timeout: Duration,
+    next_id: Arc<AtomicU64>,
+    largest_batch: Arc<AtomicUsize>,
+}
+
+/// Why a batch brought no answers.
+enum NoBatch {
+    /// The server does not take batches, or none of this size.
+    Refused,
+    /// Perhaps the same.
+    Doubtful,
+    /// The server does not answer.
+    Failed(Fault),
+}
+
+impl Rpc {
+    pub(super) fn new(http: HttpTransport, timeout: Duration) -> Self {
+        let (next_id, largest_batch) = (Arc::default(), Arc::new(LARGEST_BATCH.into()));
+        Self { http, pace: Pace::default(), timeout, next_id, largest_batch }
+    }
+
+    pub(super) fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// Asks one question.
+    pub(super) async fn one(&self, call: &Call) -> Outcome {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let message = message::single(call, id).map_err(|error| Fault::Malformed(error.to_string()))?;
+        let answer = match self.send(message).await? {
+            Packet::One(answer) => answer,
+            Packet::Many(answers) => {
+                let count = answers.len();
+                let [answer] = <[Answer; 1]>::try_from(answers)
+                    .map_err(|_| Fault::Malformed(format!("{count} answers to one question")))?;
+                answer
+            }
+        };
+        self.outcome(answer)
+    }
+
+    /// Asks several questions, in as few requests as the node allows. The outcomes are in the order of the questions.
+    pub(super) async fn several(&self, calls: &[Call]) -> Vec<Outcome> {
+        let size = self.largest_batch.load(Ordering::Relaxed).max(1);
+        let parts: Vec<_> = calls.chunks(size).map(|part| self.part(part)).collect();
+        let outcomes: Vec<Vec<Outcome>> = stream::iter(parts).buffered(AT_ONCE).collect().await;
+        outcomes.into_iter().flatten().collect()
+    }
+
+    /// Boxed, because smaller parts follow from a larger one.
+    fn part<'a>(&'a self, calls: &'a [Call]) -> BoxFuture<'a, Vec<Outcome>> {
+        Box::pin(async move {
+            if let [call] = calls {
+                return vec![self.one(call).await];
+            }
+            match self.batch(calls).await {
+                Ok(outcomes) => self.completed(calls, outcomes).await,
+                Err(NoBatch::Failed(fault)) => vec![Err(fault); calls.len()],
+                Err(NoBatch::Refused) => self.in_halves(calls, true).await,
+                Err(NoBatch::Doubtful) => self.in_halves(calls, false).await,
+            }
+        })
+    }
+
+    /// Asks in two parts what was refused at once. If that was because of its size, the size is remembered.
+    async fn in_halves(&self, calls: &[Call], is_refused: bool) -> Vec<Outcome> {
+        let size = calls.len().div_ceil(2);
+        let outcomes = join_all(calls.chunks(size).map(|half| self.part(half))).await;
+        let outcomes: Vec<Outcome> = outcomes.into_iter().flatten().collect();
+        let lacks_method =
+            |outcome: &Outcome| matches!(outcome, Err(fault) if fault.class() == Class::NoMethod);
+        if is_refused && outcomes.iter().any(Result::is_ok) && !outcomes.iter().any(lacks_method) {
+            self.largest_batch.fetch_min(size, Ordering::Relaxed);
+        }
+        outcomes
+    }
+
+    async fn batch(&self, calls: &[Call]) -> Result<Vec<Option<Outcome>>, NoBatch> {
+        let count = u64::try_from(calls.len()).unwrap_or(u64::MAX);
+        let first = self.next_id.fetch_add(count, Ordering::Relaxed);
+        let message = message::batch(calls, first)
+            .map_err(|error| NoBatch::Failed(Fault::Malformed(error.to_string())))?;
+        let (answers, is_one) = match self.send(message).await.map_err(NoBatch::of)? {
+            Packet::Many(answers) => (answers, false),
+            Packet::One(answer) => (vec![answer], true),
+        };
+        // Some servers refuse a batch with the id of its first question.
+        let is_whole = |answer: &Answer| {
+            is_one && matches!(answer.outcome, Some(Err(_)))
+                || answer.id.is_none_or(|id| !(first..first + count).contains(&id))
+        };
+        let mut outcomes: Vec<Option<Outcome>> = calls.iter().map(|_| None).collect();
+        let mut whole = None;
+        for answer in answers {
+            let place = if is_whole(&answer) { None } else { answer.id.map(|id| id - first) };
+            let outcome = self.outcome(answer);
+            match (place.and_then(|place| usize::try_from(place).ok()), outcome) {
+                (Some(place), outcome) => {
+                    outcomes[place].get_or_insert(outcome);
+                }
+                (None, Err(fault)) => whole = Some(fault),
+                (None, Ok(_)) => {}
+            }
+        }
+        if outcomes.iter().any(Option::is_some) {
+            return Ok(outcomes);
+        }
+        let nothing = || Fault::Malformed("no answer to any question of a batch".to_owned());
+        Err(NoBatch::of_answer(whole.unwrap_or_else(nothing)))
+    }
+
+    /// Asks alone what has no answer in its batch, or was too much for one.
+    async fn completed(&self, calls: &[Call], outcomes: Vec<Option<Outcome>>) -> Vec<Outcome> {
+        let mut answered = 0;
+        let mut is_partial = false;
+        let completed = calls.iter().zip(outcomes).map(|(call, outcome)| {
+            let class = outcome.as_ref().and_then(|outcome| outcome.as_ref().err()).map(Fault::class);
+            let is_left = outcome.is_none() || class == Some(Class::NoBatch);
+            answered += usize::from(!is_left);
+            is_partial |= is_left;
+            async move {
+                match outcome {
+                    Some(outcome) if !is_left && class != Some(Class::RangeTooLarge) => outcome,
+                    _ => self.one(call).await,
+                }
+            }
+        });
+        let completed: Vec<_> = completed.collect();
+        let completed = stream::iter(completed).buffered(AT_ONCE).collect::<Vec<Outcome>>().await;
+        if is_partial && completed.iter().all(Result::is_ok) {
+            self.largest_batch.fetch_min(answered.max(1), Ordering::Relaxed);
+        }
+        completed
+    }
+
+    fn outcome(&self, answer: Answer) -> Outcome {
+        match answer.outcome {
+            Some(Ok(result)) => Ok(result),
+            Some(Err(error)) => Err(self.heed(Fault::Node(error))),
+            None => Err(Fault::Malformed("it has neither a result nor an error".to_owned())),
+        }
+    }
+
+    /// Sends a request, unless the node asked for none, and waits for the answer.
+    async fn send(&self, message: Vec<u8>) -> Result<Packet, Fault> {
+        if let Some(left) = self.pace.left() {
+            return Err(Fault::RateLimited(Some(left)));
+        }
+        let answer = timeout(self.timeout, self.http.ask(message)).await;
+        answer.unwrap_or(Err(Fault::TimedOut(self.timeout))).map_err(|fault| self.heed(fault))
+    }
+
+    /// Makes a pause if the node asks for one.
+    fn heed(&self, fault: Fault) -> Fault {
+        if let Some(wait) = fault.wait() {
+            self.pace.pause(wait);
+        }
+        fault
+    }
+}
+
+impl NoBatch {
+    /// A request that failed as a whole.
+    fn of(fault: Fault) -> Self {
+        match fault {
+            Fault::Status { status, .. }
+                if matches!(status.as_u16(), 400 | 404 | 405 | 413 | 415 | 422 | 501) =>
+            {
+                Self::Refused
+            }
+            _ if fault.class() == Class::NoBatch => Self::Refused,
+            // A web page in front of the node, or no batches for this key.
+            Fault::Status { status, ref says, .. } if status.as_u16() == 403 && says.is_empty() => {
+                Self::Doubtful
+            }
+            Fault::Status { status, .. } if status.as_u16() == 403 => Self::Refused,
+            Fault::Malformed(_) | Fault::TooLong(_) => Self::Doubtful,
+            Fault::Node(_) => Self::of_answer(fault),
+            _ => Self::Failed(fault),
+        }
+    }
+
+    /// A request that was answered as a whole.
+    fn of_answer(fault: Fault) -> Self {
+        match fault.class() {
+            Class::RateLimited(_) | Class::TimedOut | Class::Pruned => Self::Failed(fault),
+            Class::Busy | Class::RangeTooLarge => Self::Doubtful,
+            Class::NoBatch
+            | Class::NoMethod
+            | Class::UnknownBlock
+            | Class::Misunderstood
+            | Class::Refused => Self::Refused,
+        }
+    }
+}
