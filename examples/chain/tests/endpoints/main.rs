@@ -10,6 +10,7 @@ mod fake;
 mod gateways;
 mod headers;
 mod hiccups;
+mod logs;
 mod observed;
 mod receipts;
 mod system_transactions;

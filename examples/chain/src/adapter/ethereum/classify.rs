@@ -70,7 +70,7 @@ const TABLE: &[Row] = &[
         "block range", "blocks range", "range too", "range is too", "range limit", "range*exceed", "exceed*range",
         "ranges over", "max range", "limited to*range", "limited to*blocks", "maximum*blocks", "smaller range",
         "narrow", "returned more than", "more than*results", "more than*logs", "too many logs", "too many results",
-        "too many events", "max results", "query exceeds", "logs*exceed", "limit the query to", "try with this",
+        "too many events", "too many blocks", "must be smaller than size", "max results", "query exceeds", "logs*exceed", "limit the query to", "try with this",
         "exceeds limit of", "response size", "response too large", "response is too", "response exceed",
         "result too large", "too large, max is", "less number of address", "too many address",
     ]),

@@ -13,17 +13,20 @@ use serde_json::json;
 use super::classify::Class;
 use super::failure::Fault;
 use super::http::HttpTransport;
+use super::logs::{self, WireLog};
 use super::message::Call;
+use super::range_limit::{RangeLimit, range_limit};
 use super::rpc::{Outcome, Rpc};
 use super::wire::{self, RequestId, WireError};
 use super::{Endpoint, EndpointError, EthereumTransaction};
-use crate::adapter::{ChainClient, ChainError, ChainIdentity};
+use crate::adapter::{ChainClient, ChainError, ChainIdentity, Log, LogFilter, LogScope};
 use crate::{Block, Detail, Hash, Header, Height};
 
 pub(super) const BY_HASH: &str = "eth_getBlockByHash";
 const BY_NUMBER: &str = "eth_getBlockByNumber";
 const CHAIN_ID: &str = "eth_chainId";
 const BALANCE: &str = "eth_getBalance";
+const LOGS: &str = "eth_getLogs";
 
 /// The code of Ethereum's JSON-RPC for an unknown block.
 const UNKNOWN_BLOCK: i64 = -39001;
@@ -199,6 +202,34 @@ impl EthereumClient {
         self.has_block_receipts.store(false, Ordering::Relaxed);
     }
 
+    /// The error of a question for the logs of so many blocks; a range of several may have been too large.
+    fn logs_failure(&self, blocks: u64, fault: &Fault) -> ChainError {
+        let limit = match fault {
+            Fault::Node(error) => {
+                let data = error.data.as_ref().map(serde_json::Value::to_string);
+                range_limit(error.code, &error.message, data.as_deref())
+            }
+            _ => None,
+        };
+        let at_most = match (limit, fault.class()) {
+            (Some(RangeLimit::TooLarge { at_most }), _) => at_most,
+            (None, Class::RangeTooLarge) => None,
+            (Some(RangeLimit::TookTooLong), _) | (None, Class::TimedOut) if blocks > 1 => None,
+            _ => return self.failure(LOGS, fault),
+        };
+        let reason = match fault {
+            Fault::Node(error) => format!("{} (code {})", error.message, error.code),
+            Fault::Status { shown, .. } => shown.clone(),
+            Fault::TookTooLong(status) => format!("HTTP status {status}"),
+            Fault::TimedOut(after) => format!("it gave no answer for {blocks} blocks within {after:?}"),
+            Fault::TooLong(bytes) => format!("it is longer than {bytes} bytes"),
+            Fault::Unreachable { reason, .. } | Fault::Malformed(reason) => reason.clone(),
+            Fault::RateLimited(_) => String::new(),
+        };
+        let (endpoint, reason) = (self.endpoint.to_string(), self.endpoint.clear(&reason));
+        ChainError::RangeTooLarge { endpoint, method: LOGS, reason, at_most }
+    }
+
     fn empty(&self) -> ChainError {
         ChainError::Empty { endpoint: self.endpoint.to_string() }
     }
@@ -257,6 +288,22 @@ impl ChainClient for EthereumClient {
             Detail::Transactions => self.listed_block(hash).await,
             Detail::Results => self.executed_block(hash).await,
         }
+    }
+
+    async fn logs(&self, filter: &LogFilter, scope: &LogScope) -> Result<Option<Vec<Log>>, ChainError> {
+        let blocks = scope.blocks();
+        if blocks == 0 {
+            return Ok(Some(Vec::new()));
+        }
+        let json = match self.rpc.one(&self.call(LOGS, (logs::parameter(filter, scope),))?).await {
+            Ok(json) => json,
+            Err(Fault::Node(error)) if error.class() == Class::UnknownBlock => return Ok(None),
+            Err(fault) => return Err(self.logs_failure(blocks, &fault)),
+        };
+        let answer: Option<Vec<WireLog>> =
+            serde_json::from_str(json.get()).map_err(|error| self.wrong(LOGS, error.into()))?;
+        let answer = answer.map(|answer| logs::logs(answer, filter, scope)).transpose();
+        answer.map_err(|reason| self.wrong(LOGS, WireError::Untrue(reason)))
     }
 }
 

@@ -14,6 +14,8 @@ use crate::adapter::ChainError;
 pub(super) enum Fault {
     /// There is no connection, or no node behind it right now; and perhaps when to ask again.
     Unreachable { reason: String, wait: Option<Duration> },
+    /// The node, or a gateway, gave up on the question with this HTTP status.
+    TookTooLong(StatusCode),
     /// No answer came in this time.
     TimedOut(Duration),
     /// The rate of requests is limited.
@@ -32,7 +34,7 @@ impl Fault {
     pub(super) fn class(&self) -> Class {
         match self {
             Self::Unreachable { .. } => Class::Busy,
-            Self::TimedOut(_) => Class::TimedOut,
+            Self::TookTooLong(_) | Self::TimedOut(_) => Class::TimedOut,
             Self::RateLimited(wait) => Class::RateLimited(*wait),
             Self::Node(error) => error.class(),
             Self::Status { status: StatusCode::PAYLOAD_TOO_LARGE, .. } | Self::TooLong(_) => {
@@ -71,6 +73,9 @@ impl Fault {
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 let reason = format!("{}: ask again in {seconds} s", node.clear(reason));
                 ChainError::Unreachable { endpoint, reason }
+            }
+            Self::TookTooLong(status) => {
+                ChainError::Unreachable { endpoint, reason: format!("HTTP status {status}") }
             }
             Self::TimedOut(after) => ChainError::TimedOut { endpoint, after: *after },
             Self::RateLimited(retry_after) => ChainError::RateLimited { endpoint, retry_after: *retry_after },

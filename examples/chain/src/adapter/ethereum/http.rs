@@ -87,6 +87,11 @@ fn failed(status: StatusCode, headers: &HeaderMap, body: &[u8], error: Option<No
         (Some(Class::RangeTooLarge | Class::NoBatch), Some(error)) => Fault::Node(error),
         (Some(Class::RateLimited(given)), _) => Fault::RateLimited(wait.or(given)),
         _ if status == StatusCode::TOO_MANY_REQUESTS => Fault::RateLimited(wait),
+        _ if wait.is_none()
+            && matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT) =>
+        {
+            Fault::TookTooLong(status)
+        }
         _ if is_passing(status) => Fault::Unreachable { reason: format!("HTTP status {status}"), wait },
         (_, Some(error)) => Fault::Node(error),
         _ => {

@@ -1,8 +1,8 @@
 //! Ethereum, and chains that speak its JSON-RPC.
 //!
-//! [`EthereumClient`] asks a node over HTTP and checks its answers. [`NewHeads`] listens to a node over WebSocket, only
-//! to start the next poll sooner. [`EthereumTransaction`] has what accounts gain and lose, fees included, so that
-//! balances follow from blocks. [`anvil`] starts real nodes on this machine.
+//! [`EthereumClient`] asks a node over HTTP and checks its answers; it also returns logs of contracts. [`NewHeads`]
+//! listens to a node over WebSocket, only to start the next poll sooner. [`EthereumTransaction`] has what accounts gain
+//! and lose, fees included, so that balances follow from blocks. [`anvil`] starts real nodes on this machine.
 //!
 //! # Examples
 //!
@@ -42,8 +42,10 @@ mod endpoint;
 mod failure;
 mod heads;
 mod http;
+mod logs;
 mod message;
 mod pace;
+mod range_limit;
 mod rpc;
 mod tls;
 mod transaction;
@@ -54,5 +56,5 @@ pub use alloy::rpc::types::TransactionRequest;
 
 pub use client::EthereumClient;
 pub use endpoint::{Endpoint, EndpointError};
-pub use heads::NewHeads;
+pub use heads::{HeadsLost, HeadsState, HeadsStates, NewHeads};
 pub use transaction::EthereumTransaction;
