@@ -113,8 +113,7 @@ impl<C: ChainClient> NodeAnswer<C> {
     ) -> Result<(), ChainError> {
         let (mut next, mut height) = (from, height);
         while headers.len() < self.budget && height > graph.root().height {
-            let header = self.client.header(next).await?;
-            let Some(header) = header else {
+            let Some(header) = self.header(next).await? else {
                 return Err(self.untrue("header", format!("it has a child of {next:?}, but not {next:?}")));
             };
             if header.hash != next || header.height != height {
@@ -130,6 +129,16 @@ impl<C: ChainClient> NodeAnswer<C> {
             (next, height) = (header.parent, height - 1);
         }
         Ok(())
+    }
+
+    /// A backend of the address may lack what another one has returned: a header is asked for up to three times.
+    async fn header(&self, hash: Hash) -> Result<Option<Header>, ChainError> {
+        for _ in 0..2 {
+            if let Some(header) = self.client.header(hash).await? {
+                return Ok(Some(header));
+            }
+        }
+        self.client.header(hash).await
     }
 
     /// Whether the node's branch has another block at the root's height.

@@ -9,6 +9,7 @@ mod checked;
 mod common;
 mod errors_print;
 mod final_blocks;
+mod flapping;
 mod follow;
 mod graph;
 mod graph_model;
