@@ -64,7 +64,18 @@ pub enum ChainEvent<T> {
         /// The node's name.
         node: Arc<str>,
     },
-    /// A node's head went back on its branch, without a switch to another branch. Branches below the oldest block that
+    /// A node's address returned three times within a minute to a head that it had left, as one does that is served by
+    /// several backends. Emitted once, until it has been steady for a minute.
+    Flapping {
+        /// The node's name.
+        node: Arc<str>,
+        /// The head to which it returned.
+        head: Header,
+        /// The last one from which it did.
+        other: Header,
+    },
+    /// A node's head went back on its branch, without a switch to another branch. A head that is not heavier than the one
+    /// before counts when it is confirmed: see [`ChainConfig::lighter_after`](crate::ChainConfig::lighter_after). Branches below the oldest block that
     /// is kept are not distinguished: there, any lower head is a rewind.
     Rewound {
         /// The node's name.

@@ -172,7 +172,7 @@ impl<C: ChainClient> NodeAnswer<C> {
     }
 
     async fn by_hash(&self, hash: Hash, height: Height) -> Result<Header, ChainError> {
-        let Some(header) = self.client.header(hash).await? else {
+        let Some(header) = self.header(hash).await? else {
             return Err(self.untrue("header", format!("it has a child of {hash:?}, but not {hash:?}")));
         };
         if header.hash != hash || header.height != height {
@@ -203,6 +203,16 @@ impl<C: ChainClient> NodeAnswer<C> {
             }
             next = header.parent;
         }
+    }
+
+    /// A backend of the address may lack what another one has returned: a header is asked for up to three times.
+    async fn header(&self, hash: Hash) -> Result<Option<Header>, ChainError> {
+        for _ in 0..2 {
+            if let Some(header) = self.client.header(hash).await? {
+                return Ok(Some(header));
+            }
+        }
+        self.client.header(hash).await
     }
 
     /// Whether the node's branch has another block at the root's height.

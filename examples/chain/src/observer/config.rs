@@ -73,14 +73,20 @@ pub struct ChainConfig {
     /// Less costs less: below it no receipts are requested, and with [`Detail::Header`] no block is. If every node that
     /// has a block fails to return this much of it, less is read: heads, branches and finality do not wait for it.
     pub detail: Detail,
-    /// How many consecutive answers with a head that is not heavier than a node's last one, and does not descend from
-    /// it, it takes before the node's last head is given up; 1 gives it up at once. Default: 6.
+    /// After how many consecutive answers a node's head is left for one that is not heavier: an ancestor of it, or a head
+    /// of another branch with the same or less work. Default: 6; at least 1, which leaves it at once.
     ///
-    /// An address that is served by several backends answers with older heads now and then. A heavier branch is
-    /// followed at once.
+    /// An address that is served by several backends answers with older heads now and then, or with those of other
+    /// branches. Such answers count together, until one on the branch of the node's head ends the count. A heavier
+    /// branch is followed at once; a head whose ancestors are unknown is measured by its height until they are known.
+    ///
+    /// An address that returned three times within a minute is reported as
+    /// [`Flapping`](crate::ChainEvent::Flapping). Until it has been steady for a minute, it needs twice as many answers
+    /// and at least four times as many as it ever returned from, for as long as [`lighter_for`](Self::lighter_for), also
+    /// for a heavier branch. With 1 no address flaps.
     pub lighter_after: u32,
-    /// The same as time since the first of these answers: what comes first counts. Default: the larger of 10 s and 3
-    /// intervals.
+    /// For how long, since the first of these answers: what comes first counts. Default: the larger of 10 s and 3
+    /// intervals. With zero the first answer is enough.
     pub lighter_for: Duration,
     /// How many blocks a node may be behind before it lags. Default: 3.
     pub lagging_after: Height,
@@ -160,6 +166,9 @@ impl ChainConfig {
         ];
         if let Some((field, _)) = counts.into_iter().find(|(_, value)| *value == 0) {
             return Err(ChainConfigError::Zero { field });
+        }
+        if self.lighter_after == 0 {
+            return Err(ChainConfigError::Zero { field: "lighter_after" });
         }
         let durations = [
             ("request_timeout", self.request_timeout),

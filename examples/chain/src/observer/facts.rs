@@ -9,7 +9,7 @@ use super::asked::Asked;
 use super::branch::CanonicalBranch;
 use super::fetch::Found;
 use super::headers::Headers;
-use super::nodes::{NodeFacts, Nodes, StandingCommand};
+use super::nodes::{HeadChange, NodeFacts, Nodes, StandingCommand};
 use super::plan::{Planned, Situation, plan, plan_ahead};
 use super::probe::LONGEST_REST;
 use super::question::Flight;
@@ -116,11 +116,11 @@ impl<T: Transaction> ChainFacts<T> {
         let every = self.config.identify_every;
         let Some(node) = self.nodes.get_mut(name) else { return };
         if node.answered(head, is_attached, every, now) {
-            self.take_in(name, head);
+            self.take_in(name, head, now);
         }
     }
 
-    fn take_in(&mut self, name: &Arc<str>, head: Header) {
+    fn take_in(&mut self, name: &Arc<str>, head: Header, now: Instant) {
         let Some(node) = self.nodes.get_mut(name) else { return };
         let Some(follows) = node.before_head(head) else { return };
         self.obey(name, follows);
@@ -129,9 +129,19 @@ impl<T: Transaction> ChainFacts<T> {
         if let Some(invalid) = invalid {
             return node.is_contradicted(invalid);
         }
-        let Some(from) = node.accept(head) else { return };
-        if self.headers.is_rewind(&from, &head) {
+        let change = node.report(head, self.headers.graph(), &self.config, now);
+        self.head_changed(name, change);
+    }
+
+    /// Emits that a node went back, and that it flaps.
+    fn head_changed(&mut self, name: &Arc<str>, change: HeadChange) {
+        let Some(head) = self.nodes.get(name).and_then(NodeFacts::head) else { return };
+        if let Some(from) = change.from.filter(|from| self.headers.is_rewind(from, &head)) {
             self.events.push(ChainEvent::Rewound { node: Arc::clone(name), from, to: head });
+        }
+        if let Some(other) = change.flaps_to {
+            tracing::warn!(node = %name, ?head, ?other, "an address returns to heads that it has left");
+            self.events.push(ChainEvent::Flapping { node: Arc::clone(name), head, other });
         }
     }
 
@@ -231,7 +241,7 @@ impl<T: Transaction> ChainFacts<T> {
         let (head, follows) = self.nodes.identified(name, found, now);
         self.obey(name, follows);
         if let Some(head) = head {
-            self.take_in(name, head);
+            self.take_in(name, head, now);
         }
     }
 
@@ -302,9 +312,10 @@ impl<T: Transaction> ChainFacts<T> {
 
     /// A branch that forks below the root is never linked. What one node reports counts for that node alone.
     fn diverged(&mut self, name: &Arc<str>, head: Hash, root: Hash) {
-        let is_open = |graph: &Graph| graph.root().hash == root && !graph.contains(&head);
-        if !self.headers.graph().is_some_and(is_open) {
-            return;
+        let Some(graph) = self.headers.graph().filter(|graph| graph.root().hash == root) else { return };
+        if graph.contains(&head) {
+            // It was asked for the branch of a head that was not accepted.
+            return self.headers.forget_reported_by(name);
         }
         let follows = self.nodes.get_mut(name).map_or(&[][..], |node| node.diverged(head));
         self.obey(name, follows);
@@ -334,11 +345,19 @@ impl<T: Transaction> ChainFacts<T> {
             self.branch.drop_root();
             self.nodes.root_dropped();
         }
+        self.weigh_heads(now);
         self.nodes.note_links(&self.headers);
         self.quarantine();
         self.raise_anchor();
         self.quarantine();
         self.watch_tip();
+    }
+
+    fn weigh_heads(&mut self, now: Instant) {
+        let Some(graph) = self.headers.graph() else { return };
+        for (name, change) in self.nodes.weigh_heads(graph, &self.config, now) {
+            self.head_changed(&name, change);
+        }
     }
 
     fn quarantine(&mut self) {

@@ -27,6 +27,7 @@ pub(super) fn view<T: Transaction>(
         agreement: agreement(headers, branch.tip(), node),
         health: node.health().clone(),
         error: node.error().cloned(),
+        flaps: node.flaps(now),
     };
     ChainView {
         chain: nodes.identity().cloned(),

@@ -58,7 +58,7 @@ pub struct ChainView {
 pub struct NodeView {
     /// Local or public.
     pub group: Group,
-    /// The last head that it reported.
+    /// The last head that was accepted: the last one that it reported, unless a lighter one is still to be confirmed.
     pub head: Option<Header>,
     /// The last final block that it reported.
     pub finalised: Option<Header>,
@@ -69,6 +69,10 @@ pub struct NodeView {
     /// Why it did not return its head; else why it is not believed; else the error of another request, until it has
     /// returned its head again and no request is open.
     pub error: Option<ChainError>,
+    /// Whether its address keeps returning to heads that it has left, as one does that is served by several backends:
+    /// three times within a minute, and not yet steady for a minute. See
+    /// [`ChainConfig::lighter_after`](super::ChainConfig::lighter_after).
+    pub flaps: bool,
 }
 
 impl fmt::Debug for NodeView {
@@ -79,6 +83,7 @@ impl fmt::Debug for NodeView {
             .field("finalised", &self.finalised)
             .field("agreement", &self.agreement)
             .field("error", &self.error)
+            .field("flaps", &self.flaps)
             .finish_non_exhaustive()
     }
 }
@@ -132,6 +137,7 @@ impl NodeView {
             finalised: self.finalised.filter(|_| answered),
             agreement: if answered { self.agreement.clone() } else { Agreement::Unknown },
             error: self.error.clone().filter(|_| answered || failed),
+            flaps: self.flaps && answered,
             health,
         }
     }

@@ -40,7 +40,11 @@ fn watched(name: &str, wallets: Wallets<Ether>) -> ScenarioBuilder<Chain> {
         let nodes = context.clients().all().into_iter().map(source).collect();
         Ok(StaticSourceProvider::new(nodes))
     };
-    let chain = ChainObserver::new(ChainConfig { start: Start::Genesis, ..ChainConfig::every(INTERVAL) });
+    let chain = ChainObserver::new(ChainConfig {
+        start: Start::Genesis,
+        lighter_after: 1,
+        ..ChainConfig::every(INTERVAL)
+    });
     let timing = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
     Scenario::<Chain>::builder(name, 2)
         .with_observer_over("chain", nodes, move |_: &Context| Projected::new(chain, wallets), timing)

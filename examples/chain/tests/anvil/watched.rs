@@ -50,6 +50,8 @@ impl Watched {
             start: Start::Genesis,
             probe_timeout: PATIENCE,
             request_timeout: PATIENCE,
+            // Tests rewind nodes and switch them to lighter branches.
+            lighter_after: 1,
             ..ChainConfig::every(interval)
         };
         let timing = ObservationConfig { interval, wake, ..Default::default() };

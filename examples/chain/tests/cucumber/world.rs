@@ -85,7 +85,12 @@ impl World {
         let (follower, requests) = (inclusions.follower(), wallets.requests());
         // A cycle waits for every node, so that a cycle that began after a step shows its effect.
         let collect_for = Duration::from_secs(2);
-        let config = ChainConfig { start: Start::Genesis, collect_for, ..ChainConfig::every(INTERVAL) };
+        let config = ChainConfig {
+            start: Start::Genesis,
+            collect_for,
+            lighter_after: 1,
+            ..ChainConfig::every(INTERVAL)
+        };
         let timing = ObservationConfig { interval: INTERVAL, ..ObservationConfig::default() };
         let chain = Projected::new(ChainObserver::new(config), (inclusions, wallets));
         let runtime = ObservationRuntime::start(StaticSourceProvider::new(sources), chain, timing).await?;

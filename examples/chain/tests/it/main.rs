@@ -10,6 +10,7 @@ mod common;
 mod errors_print;
 mod fast;
 mod final_blocks;
+mod flapping;
 mod follow;
 mod graph;
 mod graph_model;

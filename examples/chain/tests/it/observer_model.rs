@@ -198,6 +198,45 @@ proptest! {
         })?;
     }
 
+    /// One address answers with heads of the heaviest branch, and up to five times consecutively with others that are
+    /// not heavier: no block of that branch is disconnected, and the tip follows it.
+    #[test]
+    fn with_an_address_that_flaps_no_block_is_disconnected_that_most_answers_kept(
+        shape in tree(),
+        answers in prop::collection::vec((1..4_u8, prop::collection::vec(any::<Index>(), 0..=5)), 1..20),
+    ) {
+        on_paused_clock(async {
+            let (tree, names) = plant(&shape);
+            let plain = Plain { tree: &tree };
+            let heaviest = names.iter().max_by_key(|name| plain.weight(name)).unwrap();
+            let mut main = plain.branch(heaviest);
+            main.reverse();
+            let node = tree.node("g");
+            let sources = vec![ObservedSource::new("n1", ChainSource::local(node.clone()))];
+            let patient = ChainConfig { lighter_after: 6, lighter_for: LONG * 100, ..config() };
+            let mut watched = Watched::with(ChainObserver::new(patient), sources).await;
+            let mut height = 0;
+            for (grows, others) in answers {
+                height = (height + usize::from(grows)).min(main.len() - 1);
+                tree.advance(&node, &main[height]);
+                let view = watched.cycle().await;
+                prop_assert_eq!(name(view.tip.unwrap().hash), main[height].clone());
+                for other in others {
+                    let most = plain.weight(&main[height]);
+                    let lighter: Vec<&String> = names.iter().filter(|name| plain.weight(name) <= most).collect();
+                    tree.advance(&node, lighter[other.index(lighter.len())]);
+                    let view = watched.cycle().await;
+                    prop_assert_eq!(name(view.tip.unwrap().hash), main[height].clone());
+                }
+            }
+            for event in watched.emitted() {
+                let disconnects = matches!(event, ChainEvent::Reorged { .. } | ChainEvent::Reverted { .. });
+                prop_assert!(!disconnects, "{:?}", event);
+            }
+            Ok(())
+        })?;
+    }
+
     /// Local and public nodes fail, hang, lie, leave, come back, lag, rewind and report finality: in every cycle the
     /// events fold to the snapshot, no final block is disconnected, and when all nodes are healed the branch is right.
     #[test]

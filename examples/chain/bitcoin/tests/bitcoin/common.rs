@@ -121,7 +121,7 @@ impl Watched<ChainObserver<BitcoinClient>> {
 
 /// An observer whose cycles end when all requests are answered.
 pub(crate) fn observer(start: Start) -> ChainObserver<BitcoinClient> {
-    ChainObserver::new(ChainConfig { start, collect_for: SOON, ..ChainConfig::every(NEVER) })
+    ChainObserver::new(ChainConfig { start, collect_for: SOON, lighter_after: 1, ..ChainConfig::every(NEVER) })
 }
 
 impl<O> Watched<O>

@@ -1,6 +1,7 @@
 //! The nodes: which count, which are believed, and which decide.
 
 mod final_reports;
+mod heads;
 mod node;
 mod proof;
 mod rise;
@@ -20,6 +21,7 @@ use crate::adapter::{ChainError, ChainIdentity};
 use crate::{ChainEvent, Graph, Hash, Header, Height, OnBranch};
 use tip::{Hold, LagChange};
 
+pub(super) use heads::HeadChange;
 pub(super) use node::NodeFacts;
 pub(super) use standing::StandingCommand;
 
@@ -176,6 +178,20 @@ impl Nodes {
     /// The root was dropped.
     pub(super) fn root_dropped(&mut self) {
         self.by_name.values_mut().for_each(NodeFacts::root_dropped);
+    }
+
+    /// Weighs heads that were not linked when they were reported. Returns what changed.
+    pub(super) fn weigh_heads(
+        &mut self,
+        graph: &Graph,
+        config: &ChainConfig,
+        now: Instant,
+    ) -> Vec<(Arc<str>, HeadChange)> {
+        let weigh = |(name, node): (&Arc<str>, &mut NodeFacts)| {
+            let change = node.weigh_heads(graph, config, now);
+            (change != HeadChange::default()).then(|| (Arc::clone(name), change))
+        };
+        self.by_name.iter_mut().filter_map(weigh).collect()
     }
 
     /// A node whose head is not linked yet keeps its last linked block; one whose head is below the root, or whose

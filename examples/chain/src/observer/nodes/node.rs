@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use watchkeeper::source::SourceHealth;
 
 use super::final_reports::FinalReports;
+use super::heads::{HeadChange, Heads, Patience};
 use super::proof::ChainProof;
 use super::rise::Rise;
 use super::standing::StandingEvent::{
@@ -33,8 +34,7 @@ pub(in crate::observer) struct NodeFacts {
     foreign: Option<ChainIdentity>,
     /// Why its head, or a header that it reported below it, could not be true.
     invalid_header: Option<ChainError>,
-    /// The last head that was accepted.
-    head: Option<Header>,
+    heads: Heads,
     /// The last block of its branch that is in the graph: its head, or the highest header that it returned for a gap.
     linked: Option<Header>,
     rise: Rise,
@@ -70,7 +70,7 @@ impl NodeFacts {
             proof: ChainProof::new(),
             foreign: None,
             invalid_header: None,
-            head: None,
+            heads: Heads::default(),
             linked: None,
             rise: Rise::default(),
             finality: FinalReports::default(),
@@ -100,7 +100,12 @@ impl NodeFacts {
 
     /// The last head that was accepted.
     pub(in crate::observer) fn head(&self) -> Option<Header> {
-        self.head
+        self.heads.accepted()
+    }
+
+    /// Whether its address keeps returning to heads that it has left.
+    pub(in crate::observer) fn flaps(&self, now: Instant) -> bool {
+        self.heads.flaps(now)
     }
 
     /// The last final block that it reported.
@@ -206,20 +211,21 @@ impl NodeFacts {
 
     /// Its head, if it has to be asked for its last final block.
     pub(in crate::observer) fn owes_final(&self, every: Duration, now: Instant) -> Option<Header> {
-        let head = self.head.filter(|_| self.is_honest())?;
+        let head = self.head().filter(|_| self.is_honest())?;
         self.finality.is_owed(&head, every, now).then_some(head)
     }
 
     /// Whether a head is the one that it had, or a child of it.
     fn extends(&self, head: &Header) -> bool {
-        self.head.is_some_and(|before| *head == before || head.parent == before.hash)
+        self.head().is_some_and(|before| *head == before || head.parent == before.hash)
     }
 
     /// Moves its standing, and forgets what no longer holds. Returns what else follows.
     fn on(&mut self, event: StandingEvent) -> &'static [StandingCommand] {
         let commands = self.standing.on(event).commands();
         if commands.contains(&StandingCommand::ForgetHead) {
-            (self.head, self.linked) = (None, None);
+            self.linked = None;
+            self.heads.forget();
             self.finality.forget();
         }
         commands
@@ -258,7 +264,7 @@ impl NodeFacts {
     ) -> bool {
         self.on(Answered);
         let is_attached = is_attached || self.extends(&head);
-        let rises = || self.is_believed() && self.rise.reaches(self.head, &head);
+        let rises = || self.is_believed() && self.rise.reaches(self.head(), &head);
         let is_near = is_attached || rises();
         self.proof.covers(head, is_near, every, now)
     }
@@ -267,17 +273,42 @@ impl NodeFacts {
     pub(in crate::observer) fn before_head(&mut self, head: Header) -> Option<&'static [StandingCommand]> {
         let extends = self.extends(&head);
         if self.standing == Standing::InvalidBelow && extends {
-            self.head = Some(head);
+            self.heads.accept(head);
             return None;
         }
         Some(if extends { &[] } else { self.on(LeftBranch) })
     }
 
-    /// Accepts a head, which is linked. Returns the one before.
-    pub(in crate::observer) fn accept(&mut self, head: Header) -> Option<Header> {
+    /// Records a head that can be true. One that is lighter than the accepted head has to be confirmed, as long as the
+    /// accepted one counts.
+    pub(in crate::observer) fn report(
+        &mut self,
+        head: Header,
+        graph: Option<&Graph>,
+        config: &ChainConfig,
+        now: Instant,
+    ) -> HeadChange {
+        let counts = self.is_believed();
         self.on(HeadAccepted);
-        self.rise.note(self.head, &head);
-        self.head.replace(head)
+        let before = self.head();
+        let change = if counts {
+            self.heads.report(graph, head, Patience::of(config), now)
+        } else {
+            self.heads.accept(head)
+        };
+        if let Some(head) = self.head() {
+            self.rise.note(before, &head);
+        }
+        change
+    }
+
+    /// Weighs what was not linked when it was reported.
+    pub(super) fn weigh_heads(&mut self, graph: &Graph, config: &ChainConfig, now: Instant) -> HeadChange {
+        if self.is_believed() {
+            self.heads.weigh(graph, Patience::of(config), now)
+        } else {
+            HeadChange::default()
+        }
     }
 
     /// Its head, or a header that it reported, cannot be true.
@@ -288,7 +319,7 @@ impl NodeFacts {
 
     /// A header below its head cannot be true, if its head is still `head`.
     pub(in crate::observer) fn is_contradicted_below(&mut self, head: Hash, error: ChainError) {
-        if self.head.is_some_and(|now| now.hash == head) {
+        if self.head().is_some_and(|now| now.hash == head) {
             self.on(HeaderInvalidBelow);
             self.invalid_header = Some(error);
         }
@@ -341,7 +372,7 @@ impl NodeFacts {
 
     /// The branch of `head` forks from the graph below the root. If that is its branch still, returns what follows.
     pub(in crate::observer) fn diverged(&mut self, head: Hash) -> &'static [StandingCommand] {
-        let has_head = self.head.is_some_and(|now| now.hash == head);
+        let has_head = self.head().is_some_and(|now| now.hash == head);
         if has_head { self.on(ForkedBelowRoot) } else { &[] }
     }
 
@@ -381,11 +412,12 @@ impl NodeFacts {
     pub(super) fn root_dropped(&mut self) {
         self.on(RootDropped);
         (self.linked, self.at_tip) = (None, AtTip::default());
+        self.heads.clear();
     }
 
     /// Finds the last block of its branch that is in the graph; none if its branch leaves the graph.
     pub(super) fn link(&mut self, graph: &Graph, is_gone: bool) {
-        let mut linked = [self.head, self.linked].into_iter().flatten();
+        let mut linked = [self.head(), self.linked].into_iter().flatten();
         self.linked = linked.find(|block| graph.contains(&block.hash)).filter(|_| !is_gone);
     }
 

@@ -135,9 +135,10 @@ pub(crate) fn branch(from: &str, prefix: &str, heights: std::ops::RangeInclusive
     heights.fold(from.to_owned(), |line, height| format!("{line} {prefix}{height}"))
 }
 
-/// Polls once a second, from genesis on.
+/// Polls once a second, from genesis on. A node's head is left at once also for a lighter one, as most tests rewind
+/// nodes; those of flapping addresses set `lighter_after`.
 pub(crate) fn config() -> ChainConfig {
-    ChainConfig { start: Start::Genesis, ..ChainConfig::every(SECOND) }
+    ChainConfig { start: Start::Genesis, lighter_after: 1, ..ChainConfig::every(SECOND) }
 }
 
 pub(crate) struct Watched<O: Observer = ChainObserver<Node>> {
@@ -205,6 +206,9 @@ pub(crate) fn in_words(event: &Event) -> String {
         ChainEvent::Rivals { tip, rival } => format!("rivals {} {}", of(tip), of(rival)),
         ChainEvent::Lagging { node, behind } => format!("{node} lags by {behind}"),
         ChainEvent::CaughtUp { node } => format!("{node} caught up"),
+        ChainEvent::Flapping { node, head, other } => {
+            format!("{node} flaps between {} and {}", of(head), of(other))
+        }
         ChainEvent::Rewound { node, from, to } => format!("{node} rewound {} to {}", of(from), of(to)),
         ChainEvent::FinalityBreached { node, finalised, head } => {
             format!("{node} breached {} by {}", of(finalised), of(head))
