@@ -2,6 +2,8 @@
 
 mod backfill;
 mod checkpoint;
+mod conflicts;
+mod conflicts_model;
 mod feed;
 mod inclusion;
 mod observed;
