@@ -124,7 +124,7 @@ impl<T: Transaction> ChainFacts<T> {
         let Some(node) = self.nodes.get_mut(name) else { return };
         let extends = node.extends(&head);
         if node.invalid_below && extends {
-            node.head = Some(head);
+            (node.head, node.head_asked) = (Some(head), node.health.facts.last_success);
             return;
         }
         if (node.diverged_below_root || node.invalid_below) && !extends {
@@ -138,6 +138,7 @@ impl<T: Transaction> ChainFacts<T> {
         if node.invalid_header.is_some() {
             return;
         }
+        node.head_asked = node.health.facts.last_success;
         let before = node.head.replace(head);
         let Some((from, chain)) = before.zip(self.chain.as_ref()) else { return };
         let back = if chain.is_below(&head) {

@@ -15,6 +15,7 @@ mod probe;
 mod show;
 mod source;
 mod view;
+mod waits;
 mod want;
 
 use std::collections::HashSet;
@@ -37,6 +38,7 @@ use probe::Errors;
 pub use config::{ChainConfig, ChainConfigError, Start};
 pub use source::{ChainSource, Group};
 pub use view::{Agreement, ChainView, NodeView, Progress};
+pub use waits::{NodeWaits, ShowsChain};
 
 /// Observes one chain through any number of nodes, and keeps one graph of it.
 ///

@@ -18,6 +18,8 @@ pub(super) struct NodeFacts {
     pub(super) listed: bool,
     /// The last head that was accepted.
     pub(super) head: Option<Header>,
+    /// When the probe began that returned it.
+    pub(super) head_asked: Option<Instant>,
     pub(super) finalised: Option<Header>,
     /// Its head when it was last asked for its last final block, and when it answered.
     pub(super) final_reported_at: Option<(Hash, Instant)>,
@@ -71,6 +73,7 @@ impl NodeFacts {
             health,
             listed: true,
             head: None,
+            head_asked: None,
             finalised: None,
             final_reported_at: None,
             linked: None,

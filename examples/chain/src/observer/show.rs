@@ -34,6 +34,7 @@ impl<T: Transaction> ChainFacts<T> {
         NodeView {
             group: node.group,
             head: node.head,
+            head_asked: node.head_asked,
             finalised: node.finalised,
             agreement: self.agreement(node),
             health: node.health.clone(),
@@ -42,6 +43,7 @@ impl<T: Transaction> ChainFacts<T> {
                 node.failure.as_ref().or(node.invalid_header.as_ref()).or(trouble).cloned()
             },
         }
+        .since_it_appeared()
     }
 
     fn agreement(&self, node: &NodeFacts) -> Agreement {
