@@ -71,5 +71,5 @@ pub use event::ChainEvent;
 pub use graph::{Branch, Graph, InsertError, Inserted, OnBranch, Path, PruneError};
 pub use observer::{
     Agreement, ChainConfig, ChainConfigError, ChainObserver, ChainSource, ChainState, ChainView, Group,
-    NodeView, Progress, Start,
+    NodeView, NodeWaits, Progress, ShowsChain, Start,
 };

@@ -14,6 +14,7 @@ mod question;
 mod show;
 mod source;
 mod view;
+mod waits;
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use probe::Errors;
 pub use config::{ChainConfig, ChainConfigError, Start};
 pub use source::{ChainSource, Group};
 pub use view::{Agreement, ChainView, NodeView, Progress};
+pub use waits::{NodeWaits, ShowsChain};
 
 /// Observes one chain through any number of nodes, and keeps one graph of it.
 ///

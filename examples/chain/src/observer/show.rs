@@ -20,14 +20,18 @@ pub(super) fn view<T: Transaction>(
 ) -> ChainView {
     let graph = headers.graph();
     let listed = nodes.iter().filter(|node| node.is_listed());
-    let show = |node: &NodeFacts| NodeView {
-        group: node.group(),
-        head: node.head(),
-        finalised: node.finalised(),
-        agreement: agreement(headers, branch.tip(), node),
-        health: node.health().clone(),
-        error: node.error().cloned(),
-        flaps: node.flaps(now),
+    let show = |node: &NodeFacts| {
+        let shown = NodeView {
+            group: node.group(),
+            head: node.head(),
+            head_asked: node.head_asked(),
+            finalised: node.finalised(),
+            agreement: agreement(headers, branch.tip(), node),
+            health: node.health().clone(),
+            error: node.error().cloned(),
+            flaps: node.flaps(now),
+        };
+        shown.since_it_appeared()
     };
     ChainView {
         chain: nodes.identity().cloned(),

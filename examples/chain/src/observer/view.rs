@@ -58,8 +58,11 @@ pub struct ChainView {
 pub struct NodeView {
     /// Local or public.
     pub group: Group,
-    /// The last head that was accepted: the last one that it reported, unless a lighter one is still to be confirmed.
+    /// The last head that was accepted, since it is in the set: the last one that it reported, unless a lighter one is
+    /// still to be confirmed. [`ChainView::answer`] returns it if it is that of the last answer.
     pub head: Option<Header>,
+    /// When the probe began that returned it.
+    pub(super) head_asked: Option<Instant>,
     /// The last final block that it reported.
     pub finalised: Option<Header>,
     /// Where its head is relative to the canonical tip.
@@ -127,19 +130,51 @@ pub struct Progress {
 }
 
 impl NodeView {
-    /// The same node with only what this health covers.
-    fn with(&self, health: SourceHealth) -> Self {
-        let failed = health.is_failing();
+    /// The node without answers from before it left the set, if it is back and has not answered yet.
+    pub(super) fn since_it_appeared(self) -> Self {
+        if self.health.facts.last_success.is_some() { self } else { self.with(self.health.clone(), false) }
+    }
+
+    /// The node without answers to questions from before `since`; `None` if it has no such answer.
+    fn asked_since(&self, since: Instant) -> Option<Self> {
+        // The last answer may have returned a head that is not accepted, or not yet.
+        let is_older = self.head.is_some() && self.head_asked.is_none_or(|asked| asked < since);
+        match self.health.asked_since(since) {
+            None if !is_older => None,
+            health => Some(self.with(health.unwrap_or_else(|| self.health.clone()), !is_older)),
+        }
+    }
+
+    /// The same node with only what this health covers, and with its head if that counts.
+    fn with(&self, health: SourceHealth, head_counts: bool) -> Self {
         let answered = health.facts.last_success.is_some();
+        let (has_head, has_failed) = (answered && head_counts, health.is_failing());
+        let is_about_answer = matches!(self.agreement, Agreement::OtherChain(_) | Agreement::Untrue);
+        let agreement = has_head || answered && is_about_answer;
         Self {
             group: self.group,
-            head: self.head.filter(|_| answered),
-            finalised: self.finalised.filter(|_| answered),
-            agreement: if answered { self.agreement.clone() } else { Agreement::Unknown },
-            error: self.error.clone().filter(|_| answered || failed),
+            head: self.head.filter(|_| has_head),
+            head_asked: self.head_asked.filter(|_| has_head),
+            finalised: self.finalised.filter(|_| has_head),
+            agreement: if agreement { self.agreement.clone() } else { Agreement::Unknown },
+            error: self.error.clone().filter(|_| answered || has_failed),
             flaps: self.flaps && answered,
             health,
         }
+    }
+
+    /// The head, if the last answer returned it.
+    fn answer(&self) -> Option<Header> {
+        self.head.filter(|_| self.head_asked == self.health.facts.last_success)
+    }
+
+    /// Whether the public target depends on it at this time.
+    fn counts_for_target(&self, now: Instant) -> bool {
+        let is_believed = !matches!(
+            self.agreement,
+            Agreement::Breached | Agreement::OtherChain(_) | Agreement::Untrue | Agreement::Unknown
+        );
+        self.group == Group::Public && is_believed && self.health.freshness(now).is_fresh()
     }
 }
 
@@ -163,30 +198,41 @@ impl ChainView {
         self.node(name).is_some_and(|node| node.health.freshness(self.taken_at).is_fresh())
     }
 
-    /// The common head of all nodes, if all answer and have the same head.
+    /// The head of a node, if the node answers and its last answer returned that head. `None` if that answer is not
+    /// accepted, or not yet: the node is on another chain, contradicts what is known, or has to prove its chain first.
+    #[must_use]
+    pub fn answer(&self, name: &str) -> Option<Header> {
+        self.node(name).filter(|_| self.is_answering(name))?.answer()
+    }
+
+    /// The nodes of the set that answer: see [`is_answering`](Self::is_answering).
+    pub fn answering(&self) -> impl Iterator<Item = (&Arc<str>, &NodeView)> {
+        self.nodes.iter().filter(|(_, node)| node.health.is_answering(self.taken_at))
+    }
+
+    /// The common head of all nodes, if all [answer](Self::answer) and have the same head; an empty set has none.
     #[must_use]
     pub fn shared_head(&self) -> Option<Header> {
-        let first = self.nodes.values().next()?.head?;
-        let same = |(name, node): (&Arc<str>, &NodeView)| node.head == Some(first) && self.is_answering(name);
-        self.nodes.iter().all(same).then_some(first)
+        let first = self.answer(self.nodes.keys().next()?)?;
+        self.nodes.keys().all(|name| self.answer(name) == Some(first)).then_some(first)
     }
 
     /// The view without answers to questions from before `since`; `None` if it has no such answer.
     pub(super) fn asked_since(&self, since: Instant) -> Option<Self> {
-        let asked_since = |node: &NodeView| node.health.asked_since(since);
+        let asked_since = |node: &NodeView| node.asked_since(since);
         if self.nodes.values().all(|node| asked_since(node).is_none()) {
             return None;
         }
         let view = |(name, node): (&Arc<str>, &NodeView)| {
-            let node = asked_since(node).map_or_else(|| node.clone(), |health| node.with(health));
-            (Arc::clone(name), node)
+            (Arc::clone(name), asked_since(node).unwrap_or_else(|| node.clone()))
         };
         let nodes: BTreeMap<_, _> = self.nodes.iter().map(view).collect();
         let heads = || nodes.values().filter_map(|node| node.head);
         let has = |head: &Header| heads().any(|reported| reported == *head);
         let is_older = |name: &Arc<str>, node: &NodeView| node.head.is_some() && nodes[name].head.is_none();
-        let public = self.nodes.iter().filter(|(_, node)| node.group == Group::Public);
-        let by_all = public.clone().all(|(name, node)| !is_older(name, node));
+        // One that has not answered for long does not count for the target, and may stay unknown.
+        let mut public = self.nodes.iter().filter(|(_, node)| node.counts_for_target(self.taken_at));
+        let by_all = public.all(|(name, node)| !is_older(name, node));
         let head =
             self.head.filter(|head| has(head) || (self.tip == Some(*head) && heads().next().is_some()));
         let rivals = self.rivals.iter().copied().filter(has).collect();
@@ -199,7 +245,7 @@ impl ChainView {
     #[must_use]
     pub fn behind_target(&self, name: &str) -> Option<Height> {
         let (target, graph) = (self.target?, self.graph.as_ref()?);
-        let head = self.node(name).filter(|_| self.is_answering(name))?.head?;
+        let head = self.answer(name)?;
         let shared = graph.common_ancestor(&head.hash, &target.hash)?;
         Some(target.height - shared.height)
     }

@@ -16,16 +16,36 @@ impl AccountTransaction for EthereumTransaction {
         self.nonce.unwrap_or_default()
     }
 
+    /// Also while it is unknown whether the transaction failed.
     fn to(&self) -> Option<Address> {
-        self.to.filter(|_| self.succeeded.unwrap_or_default())
+        self.to.filter(|_| self.succeeded != Some(false))
     }
 
     fn value(&self) -> Amount {
-        if self.succeeded.unwrap_or_default() { wei(self.value.unwrap_or_default()) } else { 0 }
+        if self.succeeded == Some(true) { wei(self.value.unwrap_or_default()) } else { 0 }
     }
 
     fn fee(&self) -> Amount {
         wei(self.fee.unwrap_or_default())
+    }
+
+    fn minted(&self) -> Amount {
+        wei(self.minted)
+    }
+
+    fn unknown_to_payer(&self) -> Option<&'static str> {
+        self.unknown_to_payee().or_else(|| self.fee.is_none().then_some("the fee"))
+    }
+
+    fn unknown_to_payee(&self) -> Option<&'static str> {
+        match (self.succeeded, self.value) {
+            (Some(false), _) => None,
+            // Nothing moves either way.
+            (_, Some(value)) if value.is_zero() => None,
+            (None, _) => Some("whether it succeeded"),
+            (Some(true), None) => Some("the value"),
+            (Some(true), Some(_)) => None,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use watchkeeper::subscription::{Cursor, RecvError, Subscription};
 use watchkeeper::wait::Unmet;
 use watchkeeper::{ObservationBatch, ObservationHandle, Observer};
 
-use crate::{Block, ChainEvent, Hash, Header, Transaction};
+use crate::{Block, ChainEvent, Detail, Hash, Header, Transaction};
 use watchkeeper::report::debug_as_text;
 
 /// How many connected blocks a [`TransactionFeed`] keeps, to emit their transactions when they are disconnected.
@@ -159,8 +159,10 @@ pub enum TransactionStep<T> {
         /// The transaction.
         transaction: T,
     },
-    /// A block was disconnected whose transactions are unknown: it was connected before the feed began, or more than
-    /// 256 blocks ago.
+    /// A block was connected or disconnected whose transactions are unknown: they were not read
+    /// ([`Detail::Header`](crate::Detail::Header)), or it was connected before the feed began, or more than 256 blocks
+    /// ago. The step of a block that was not read comes both when the block is connected and when it is disconnected;
+    /// [`BlockFeed`] distinguishes the two.
     Unknown {
         /// The block.
         block: Header,
@@ -211,6 +213,9 @@ impl<O: Observer<Event = ChainEvent<T>>, T: Transaction> TransactionFeed<O, T> {
 
     fn connect(&mut self, block: Arc<Block<T>>) {
         let header = block.header;
+        if block.detail == Detail::Header {
+            self.ready.push_back(TransactionStep::Unknown { block: header });
+        }
         self.ready.extend(block.transactions.iter().map(|transaction| TransactionStep::Connected {
             block: header,
             transaction: transaction.clone(),
@@ -228,10 +233,12 @@ impl<O: Observer<Event = ChainEvent<T>>, T: Transaction> TransactionFeed<O, T> {
     fn disconnect(&mut self, header: Header) {
         // The block stays in `connected`: it may be connected again.
         match self.connected.get(&header.hash) {
-            Some(block) => self.ready.extend(block.transactions.iter().rev().map(|transaction| {
-                TransactionStep::Disconnected { block: header, transaction: transaction.clone() }
-            })),
-            None => self.ready.push_back(TransactionStep::Unknown { block: header }),
+            Some(block) if block.detail > Detail::Header => {
+                self.ready.extend(block.transactions.iter().rev().map(|transaction| {
+                    TransactionStep::Disconnected { block: header, transaction: transaction.clone() }
+                }))
+            }
+            _ => self.ready.push_back(TransactionStep::Unknown { block: header }),
         }
     }
 }

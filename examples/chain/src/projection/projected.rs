@@ -5,7 +5,7 @@ use watchkeeper::source::SourceHealth;
 use watchkeeper::{DynError, ObservationConfig, ObservedSource, Observer, async_trait};
 
 use super::Projection;
-use crate::ChainEvent;
+use crate::{ChainEvent, ChainView, ShowsChain};
 
 /// An observer of a chain together with a projection of its events.
 ///
@@ -26,6 +26,12 @@ pub struct View<S, V> {
     pub chain: S,
     /// What the projection shows.
     pub view: V,
+}
+
+impl<S: ShowsChain, V> ShowsChain for View<S, V> {
+    fn chain(&self) -> &ChainView {
+        self.chain.chain()
+    }
 }
 
 impl<O, P> Projected<O, P> {

@@ -97,6 +97,12 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
         (Fault::Overflow { block: ONE, height: 2 }.into(),
          "block 11111111 at height 2 gives a wallet more than can be counted: compare the block with that of another \
           node"),
+        (Fault::Unknown { block: ONE, height: 2, transaction: TWO, what: "the fee".into() }.into(),
+         "block 11111111 at height 2 has transaction 22222222, of which the fee is unknown: start again with a node \
+          that returns it, or follow the wallet from the next height, with what it has there"),
+        (Fault::Unread { block: ONE, height: 2 }.into(),
+         "the transactions of block 11111111 at height 2 were not read: start again with a node that returns them, or \
+          follow the wallet from the next height, with what it has there"),
         (WrongRecord::Wallet(AddWalletError::NoAddress { name: name() }).into(),
          "the record of wallets does not fit those that are followed: wallet \"w1\" has no address: give it at least \
           one"),

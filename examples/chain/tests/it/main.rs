@@ -21,4 +21,5 @@ mod observer_model;
 mod projection;
 mod public_target;
 mod troubles;
+mod waits_by_source;
 mod weight;

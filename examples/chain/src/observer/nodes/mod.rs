@@ -1,5 +1,6 @@
 //! The nodes: which count, which are believed, and which decide.
 
+mod asked_head;
 mod final_reports;
 mod heads;
 mod node;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use watchkeeper::source::SourceHealth;
 
+use super::asked_head::AskedHead;
 use super::final_reports::FinalReports;
 use super::heads::{HeadChange, Heads, Patience};
 use super::proof::ChainProof;
@@ -35,6 +36,7 @@ pub(in crate::observer) struct NodeFacts {
     /// Why its head, or a header that it reported below it, could not be true.
     invalid_header: Option<ChainError>,
     heads: Heads,
+    asked_head: AskedHead,
     /// The last block of its branch that is in the graph: its head, or the highest header that it returned for a gap.
     linked: Option<Header>,
     rise: Rise,
@@ -71,6 +73,7 @@ impl NodeFacts {
             foreign: None,
             invalid_header: None,
             heads: Heads::default(),
+            asked_head: AskedHead::default(),
             linked: None,
             rise: Rise::default(),
             finality: FinalReports::default(),
@@ -101,6 +104,11 @@ impl NodeFacts {
     /// The last head that was accepted.
     pub(in crate::observer) fn head(&self) -> Option<Header> {
         self.heads.accepted()
+    }
+
+    /// When the probe began that returned its head.
+    pub(in crate::observer) fn head_asked(&self) -> Option<Instant> {
+        self.asked_head.at()
     }
 
     /// Whether its address keeps returning to heads that it has left.
@@ -273,7 +281,9 @@ impl NodeFacts {
     pub(in crate::observer) fn before_head(&mut self, head: Header) -> Option<&'static [StandingCommand]> {
         let extends = self.extends(&head);
         if self.standing == Standing::InvalidBelow && extends {
+            self.asked_head.reported(head, self.health.facts.last_success);
             self.heads.accept(head);
+            self.asked_head.accepted(self.head());
             return None;
         }
         Some(if extends { &[] } else { self.on(LeftBranch) })
@@ -296,6 +306,8 @@ impl NodeFacts {
         } else {
             self.heads.accept(head)
         };
+        self.asked_head.reported(head, self.health.facts.last_success);
+        self.asked_head.accepted(self.head());
         if let Some(head) = self.head() {
             self.rise.note(before, &head);
         }
@@ -304,11 +316,12 @@ impl NodeFacts {
 
     /// Weighs what was not linked when it was reported.
     pub(super) fn weigh_heads(&mut self, graph: &Graph, config: &ChainConfig, now: Instant) -> HeadChange {
-        if self.is_believed() {
-            self.heads.weigh(graph, Patience::of(config), now)
-        } else {
-            HeadChange::default()
+        if !self.is_believed() {
+            return HeadChange::default();
         }
+        let change = self.heads.weigh(graph, Patience::of(config), now);
+        self.asked_head.accepted(self.head());
+        change
     }
 
     /// Its head, or a header that it reported, cannot be true.

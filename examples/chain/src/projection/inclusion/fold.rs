@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rpds::HashTrieMapSync;
 
 use super::follower::{FollowRequests, TransactionFollower};
-use super::view::{Facts, InclusionView};
-use crate::projection::window::{Window, WindowBlock};
+use super::view::{Exclusion, Facts, InclusionView, Scanned};
+use crate::projection::window::Window;
 use crate::projection::{BranchPosition, Projection};
-use crate::{Block, ChainEvent, Hash, Header, Transaction};
+use crate::{Block, ChainEvent, Detail, Hash, Header, Height, Transaction};
 
 /// How many blocks below the tip are kept, to search them for transactions that are followed late.
 const KEEP: u64 = 128;
@@ -18,7 +18,7 @@ const KEEP: u64 = 128;
 #[derive(Clone, Debug)]
 pub struct Inclusions<T> {
     keep: u64,
-    window: Option<Window<Option<Arc<Block<T>>>>>,
+    window: Option<Window<Scanned<T>>>,
     followed: HashTrieMapSync<Hash, Arc<Facts>>,
     /// The followed transactions that each conflict excludes.
     claims: HashMap<Vec<u8>, Vec<Hash>>,
@@ -31,7 +31,7 @@ pub struct Inclusions<T> {
 }
 
 /// What is known of the branch below the new root of the kept blocks.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Below {
     /// It is the branch that was scanned before.
     Shared,
@@ -86,6 +86,7 @@ impl<T: Transaction> Inclusions<T> {
 
     fn add(&mut self, block: &Arc<Block<T>>) {
         let header = block.header;
+        self.forget_less_read(block);
         let is_kept =
             |hash| self.window.as_ref().is_some_and(|window: &Window<_>| window.seen.get(hash).is_some());
         let is_back = is_kept(&header.hash);
@@ -95,7 +96,10 @@ impl<T: Transaction> Inclusions<T> {
         let learned = !is_back && self.scan(block);
         if let Some(window) = &mut self.window {
             if !is_back {
-                window.insert(header, Some(Arc::clone(block)));
+                let before = window.seen.get(&header.parent).map_or(0, |parent| parent.value.unread);
+                let is_unread = block.detail == Detail::Header;
+                let unread = if is_unread { header.height.saturating_add(1) } else { before };
+                window.insert(header, Scanned { block: Some(Arc::clone(block)), unread });
             }
             window.lead_to(header.hash);
         }
@@ -104,15 +108,29 @@ impl<T: Transaction> Inclusions<T> {
         }
     }
 
+    /// Drops a block that is off the branch and of which more was read now, with its descendants.
+    fn forget_less_read(&mut self, block: &Block<T>) {
+        let Some(window) = &mut self.window else { return };
+        let hash = block.header.hash;
+        let kept = window.seen.get(&hash).and_then(|node| node.value.block.as_ref());
+        if kept.is_none_or(|kept| kept.detail >= block.detail) {
+            return;
+        }
+        let root = window.seen.root();
+        for node in window.drop_unless(|node| node.place.hash != hash) {
+            self.drop_facts(&node.place.hash, false, root);
+        }
+    }
+
     /// Records which followed transactions a block includes or excludes. Returns true if conflicts of one were learned:
     /// an older block may then exclude it.
     fn scan(&mut self, block: &Block<T>) -> bool {
         let mut learned = false;
-        for transaction in &block.transactions {
+        for (nth, transaction) in block.transactions.iter().enumerate() {
             let id = transaction.id();
             if self.followed.contains_key(&id) {
                 learned |= self.learn(id, || transaction.conflicts().into());
-                self.note(id, id, block.header);
+                self.note_own(id, block.header);
             }
             if self.claims.is_empty() {
                 continue;
@@ -120,27 +138,40 @@ impl<T: Transaction> Inclusions<T> {
             for conflict in transaction.conflicts() {
                 let excluded = self.claims.get(&conflict).cloned().unwrap_or_default();
                 for other in excluded.into_iter().filter(|other| *other != id) {
-                    self.note(other, id, block.header);
+                    self.note_other(other, Exclusion { block: block.header, nth, by: id });
                 }
             }
         }
         learned
     }
 
-    /// Records that `block` includes `by`, which is the followed transaction or excludes it.
-    fn note(&mut self, followed: Hash, by: Hash, block: Header) {
-        let Some(facts) = self.followed.get(&followed) else { return };
-        if facts.seen.contains(&(by, block)) {
+    /// Records that a block includes a followed transaction.
+    fn note_own(&mut self, followed: Hash, block: Header) {
+        let Some(facts) = self.followed.get(&followed).filter(|facts| !facts.own.contains(&block)) else {
             return;
-        }
+        };
         let mut facts = Facts::clone(facts);
-        facts.seen.push((by, block));
+        facts.own.push(block);
         let height = |block: Header| (block.height, block.hash);
-        if by == followed && facts.last.is_none_or(|last| height(last) < height(block)) {
-            facts.last = Some(block);
+        if facts.last.is_none_or(|last| height(last) < height(block)) {
+            (facts.last, facts.shared) = (Some(block), 0);
         }
+        self.note(followed, facts, block.hash);
+    }
+
+    /// Records that a block includes a transaction that excludes a followed one.
+    fn note_other(&mut self, followed: Hash, other: Exclusion) {
+        let Some(facts) = self.followed.get(&followed).filter(|facts| !facts.others.contains(&other)) else {
+            return;
+        };
+        let mut facts = Facts::clone(facts);
+        facts.others.push(other);
+        self.note(followed, facts, other.block.hash);
+    }
+
+    fn note(&mut self, followed: Hash, facts: Facts, block: Hash) {
         self.followed.insert_mut(followed, Arc::new(facts));
-        self.concerned.entry(block.hash).or_default().push(followed);
+        self.concerned.entry(block).or_default().push(followed);
     }
 
     /// Records the conflicts of a followed transaction, if they were unknown.
@@ -150,7 +181,10 @@ impl<T: Transaction> Inclusions<T> {
         };
         let conflicts = conflicts();
         for conflict in conflicts.iter() {
-            self.claims.entry(conflict.clone()).or_default().push(transaction);
+            let claims = self.claims.entry(conflict.clone()).or_default();
+            if !claims.contains(&transaction) {
+                claims.push(transaction);
+            }
         }
         let facts = Facts { conflicts: Some(conflicts), ..Facts::clone(facts) };
         self.followed.insert_mut(transaction, Arc::new(facts));
@@ -191,7 +225,7 @@ impl<T: Transaction> Inclusions<T> {
     /// Scans the kept blocks again, for newly followed transactions.
     fn search(&mut self) {
         let Some(window) = &self.window else { return };
-        let blocks: Vec<_> = window.seen.all().filter_map(|node| node.value.clone()).collect();
+        let blocks: Vec<_> = window.seen.all().filter_map(|node| node.value.block.clone()).collect();
         let mut learned = true;
         while std::mem::take(&mut learned) {
             for block in &blocks {
@@ -210,7 +244,7 @@ impl<T: Transaction> Inclusions<T> {
                 }
             }
         }
-        for (_, block) in &facts.seen {
+        for block in facts.own.iter().chain(facts.others.iter().map(|other| &other.block)) {
             if let Some(concerned) = self.concerned.get_mut(&block.hash) {
                 concerned.retain(|other| *other != transaction);
             }
@@ -221,28 +255,43 @@ impl<T: Transaction> Inclusions<T> {
     /// Starts again at `root`. Blocks below it are not scanned again: facts from there stay if `below` is the branch
     /// that was scanned before.
     fn begin(&mut self, root: BranchPosition, below: Below) {
-        let before = self.window.replace(Window::new(root, None, None));
+        let unread = self.unread_below(root, below);
+        let before = self.window.replace(Window::new(root, None, Scanned { block: None, unread }));
         let on_branch = |block: &Header| {
             before.as_ref().is_some_and(|window| window.seen.is_on_branch(BranchPosition::behind(block)))
         };
-        let is_final = |block: &Header| self.finalised.is_some_and(|last| block.height <= last.height);
+        let is_known = |block: &Header| match below {
+            Below::Shared => block.height < root.next,
+            Below::Unknown => self.finalised.is_some_and(|last| block.height <= last.height),
+        };
         self.concerned.clear();
         let transactions: Vec<Hash> = self.followed.keys().copied().collect();
         for transaction in transactions {
             let Some(facts) = self.followed.get(&transaction) else { continue };
-            let kept = facts.seen.iter().find(|(_, block)| on_branch(block)).copied();
-            let known = facts.settled.or(kept);
-            let (since, settled, last) = match below {
-                Below::Shared => {
-                    let settled = known.filter(|(_, block)| block.height < root.next);
-                    (facts.since.min(root.next), settled, facts.last)
-                }
-                Below::Unknown => (root.next, known.filter(|(_, block)| is_final(block)), None),
+            let settled_own = facts.own(on_branch).filter(is_known);
+            let settled_other = facts.other(on_branch).filter(|other| is_known(&other.block));
+            let is_kept =
+                |block: &Header| before.as_ref().is_some_and(|old| old.seen.get(&block.hash).is_some());
+            // Every kept block descends from `root` if that is below them on their branch.
+            let shared = if facts.last.as_ref().is_some_and(is_kept) { root.next } else { facts.shared };
+            let (since, last) = match below {
+                Below::Shared => (facts.since.min(root.next), facts.last),
+                Below::Unknown => (root.next, None),
             };
-            let facts = Facts { since, conflicts: facts.conflicts.clone(), seen: Vec::new(), settled, last };
+            let (conflicts, shared) = (facts.conflicts.clone(), shared.min(root.next));
+            let facts =
+                Facts { since, conflicts, settled_own, settled_other, last, shared, ..Facts::default() };
             self.followed.insert_mut(transaction, Arc::new(facts));
         }
         self.apply_requests();
+    }
+
+    /// The height above the highest block below `root` that was not read. Of the branch below the kept blocks only the
+    /// highest one is known: if that is above `root`, any block below it may be one.
+    fn unread_below(&self, root: BranchPosition, below: Below) -> Height {
+        let seen = self.window.as_ref().map(|window| &window.seen).filter(|_| below == Below::Shared);
+        let lowest = seen.and_then(|seen| seen.get(&seen.root().hash));
+        lowest.map_or(0, |lowest| lowest.value.unread.min(root.next))
     }
 
     /// Goes back to the ancestor of the disconnected blocks.
@@ -262,18 +311,19 @@ impl<T: Transaction> Inclusions<T> {
     /// Drops blocks that are too old, and facts from lost branches.
     fn prune(&mut self) {
         let Some(window) = &mut self.window else { return };
+        let root = window.seen.root();
         for dropped in window.settle(window.seen.below_tip(self.keep)) {
-            let WindowBlock { place, .. } = *dropped.node;
-            for transaction in self.concerned.remove(&place.hash).unwrap_or_default() {
-                let Some(facts) = self.followed.get(&transaction) else { continue };
-                let mut facts = Facts::clone(facts);
-                let fact = facts.seen.iter().position(|(_, block)| block.hash == place.hash);
-                let fact = fact.map(|at| facts.seen.swap_remove(at));
-                if dropped.settled {
-                    facts.settled = facts.settled.or(fact);
-                }
-                self.followed.insert_mut(transaction, Arc::new(facts));
-            }
+            self.drop_facts(&dropped.node.place.hash, dropped.settled, root);
+        }
+    }
+
+    /// Drops what is known of a block above `root` that is not kept any more.
+    fn drop_facts(&mut self, block: &Hash, settled: bool, root: BranchPosition) {
+        for transaction in self.concerned.remove(block).unwrap_or_default() {
+            let Some(facts) = self.followed.get(&transaction) else { continue };
+            let mut facts = Facts::clone(facts);
+            facts.drop_block(block, settled, root);
+            self.followed.insert_mut(transaction, Arc::new(facts));
         }
     }
 }

@@ -17,7 +17,8 @@ pub enum Status {
     /// No block of the branch from height `since` on includes it. Whether an older one does is unknown. Ends with any
     /// of the others.
     Pending {
-        /// The lowest height that was scanned.
+        /// The lowest height from which on every block of the branch was scanned. After a block that was not read
+        /// ([`Detail::Header`](crate::Detail::Header)) it is the height above that block, which may include anything.
         since: Height,
     },
     /// A block of the branch includes it. Ends when the branch changes, or the block becomes final.
@@ -28,13 +29,15 @@ pub enum Status {
         depth: u64,
     },
     /// A disconnected block included it, and no block of the branch does. Ends when it is included again, or replaced.
+    /// If a block of the branch that was not read may include it again, the status is `Pending`.
     ReorgedOut {
         /// The highest block that included it.
         from: Header,
     },
-    /// The branch includes another transaction that excludes it. Ends when the branch changes.
+    /// The branch includes another transaction that excludes it, and is not known to include this one. Ends when the
+    /// branch changes.
     Replaced {
-        /// The other transaction.
+        /// The other transaction: of several, the first one on the branch.
         by: Hash,
         /// The block that includes that one.
         block: Header,
@@ -47,24 +50,78 @@ pub enum Status {
 }
 
 /// The facts about one followed transaction, on all branches.
+///
+/// What a block includes of the transaction itself and of others is kept apart: its own inclusion outranks whatever
+/// else the branch includes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
     /// The lowest height that was scanned.
     pub(super) since: Height,
     /// What it shares with any transaction that excludes it, once known.
     pub(super) conflicts: Option<Arc<[Vec<u8>]>>,
-    /// Kept blocks on any branch that include it, or a transaction that excludes it.
-    pub(super) seen: Vec<(Hash, Header)>,
-    /// The same for the branch below the kept blocks, which is not scanned any more.
-    pub(super) settled: Option<(Hash, Header)>,
+    /// Kept blocks on any branch that include it.
+    pub(super) own: Vec<Header>,
+    /// Kept blocks on any branch that include a transaction that excludes it.
+    pub(super) others: Vec<Exclusion>,
+    /// The same for the branch below the kept blocks, which is not scanned any more: the lowest of each.
+    pub(super) settled_own: Option<Header>,
+    pub(super) settled_other: Option<Exclusion>,
     /// The highest of the blocks that ever included it.
     pub(super) last: Option<Header>,
+    /// Once that block is not kept: its branch and that of the tip are the same below this height.
+    pub(super) shared: Height,
+}
+
+/// A block that includes a transaction that excludes a followed one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Exclusion {
+    pub(super) block: Header,
+    /// The transaction's place in the block.
+    pub(super) nth: usize,
+    pub(super) by: Hash,
+}
+
+impl Facts {
+    /// The lowest block below the kept ones, or of those that are kept, `on_branch`, that includes the transaction.
+    pub(super) fn own(&self, on_branch: impl Fn(&Header) -> bool) -> Option<Header> {
+        let kept = || self.own.iter().filter(|block| on_branch(block)).min_by_key(|block| block.height);
+        self.settled_own.or_else(|| kept().copied())
+    }
+
+    /// The same of the first transaction that excludes it.
+    pub(super) fn other(&self, on_branch: impl Fn(&Header) -> bool) -> Option<Exclusion> {
+        let kept = self.others.iter().filter(|other| on_branch(&other.block));
+        self.settled_other.or_else(|| kept.min_by_key(|other| (other.block.height, other.nth)).copied())
+    }
+
+    /// Drops what is known of one block above `root`. If the block is `settled`, it is part of the branch below the kept
+    /// blocks.
+    pub(super) fn drop_block(&mut self, block: &Hash, settled: bool, root: BranchPosition) {
+        let (own, other) = (self.own(|on| on.hash == *block), self.other(|on| on.hash == *block));
+        if settled {
+            (self.settled_own, self.settled_other) = (own, other);
+        }
+        if self.last.is_some_and(|last| last.hash == *block) {
+            self.shared = root.next;
+        }
+        self.own.retain(|own| own.hash != *block);
+        self.others.retain(|other| other.block.hash != *block);
+    }
+}
+
+/// A kept block, and what is known of its branch up to it.
+#[derive(Clone, Debug)]
+pub(super) struct Scanned<T> {
+    /// A root of which only the hash is known has none.
+    pub(super) block: Option<Arc<Block<T>>>,
+    /// The height above the highest block that was not read; 0 without one.
+    pub(super) unread: Height,
 }
 
 /// Followed transactions, at one tip. A clone shares everything.
 pub struct InclusionView<T> {
     pub(super) followed: HashTrieMapSync<Hash, Arc<Facts>>,
-    pub(super) kept: Option<Branches<Option<Arc<Block<T>>>>>,
+    pub(super) kept: Option<Branches<Scanned<T>>>,
     pub(super) finalised: Option<Header>,
 }
 
@@ -83,17 +140,35 @@ impl<T> InclusionView<T> {
         let on_branch = |block: &Header| {
             self.kept.as_ref().is_some_and(|kept| kept.is_on_branch(BranchPosition::behind(block)))
         };
-        let kept = facts.seen.iter().find(|(_, block)| on_branch(block)).copied();
-        let status = match facts.settled.or(kept) {
-            Some((by, block)) if by != transaction => Status::Replaced { by, block },
-            Some((_, block)) if self.is_final(&block) => Status::Finalised { block },
-            Some((_, block)) => Status::Included { block, depth: self.depth(&block) },
-            None => match facts.last {
+        let status = match (facts.own(on_branch), facts.other(on_branch)) {
+            (Some(block), _) if self.is_final(&block) => Status::Finalised { block },
+            (Some(block), _) => Status::Included { block, depth: self.depth(&block) },
+            (None, Some(Exclusion { by, block, .. })) => Status::Replaced { by, block },
+            (None, None) => match facts.last.filter(|last| !self.may_be_unread(last, facts.shared)) {
                 Some(from) => Status::ReorgedOut { from },
-                None => Status::Pending { since: facts.since },
+                None => Status::Pending { since: facts.since.max(self.unread()) },
             },
         };
         Some(status)
+    }
+
+    /// The height above the highest block of the branch that was not read; 0 without one.
+    fn unread(&self) -> Height {
+        let tip = self.kept.as_ref().and_then(|kept| kept.get(&kept.tip().hash));
+        tip.map_or(0, |tip| tip.value.unread)
+    }
+
+    /// Whether a block of the branch that was not read may include a transaction again that was in block `last`, on
+    /// another branch. The blocks of both branches do not; they are those below `shared` if their fork is not kept.
+    fn may_be_unread(&self, last: &Header, shared: Height) -> bool {
+        let (Some(kept), unread) = (&self.kept, self.unread()) else { return false };
+        let mut walk = kept.get(&last.hash);
+        while let Some(node) = walk
+            && !kept.is_on_branch(node.place)
+        {
+            walk = node.header.and_then(|header| kept.get(&header.parent));
+        }
+        unread > walk.map_or(shared, |fork| fork.place.next)
     }
 
     /// The depth at which the branch includes a followed transaction; 0 while it does not.

@@ -1,5 +1,6 @@
 //! Value in balances: each transaction takes from one account and gives to another.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -7,7 +8,7 @@ use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Address, Amount, Balance, Fault, Ledger, Moved, OutPoint, Target};
-use crate::{Header, Height, Transaction};
+use crate::{Hash, Header, Height, Transaction};
 
 /// A transaction from account to account.
 pub trait AccountTransaction: Transaction {
@@ -28,12 +29,32 @@ pub trait AccountTransaction: Transaction {
 
     /// What the payer pays beside the value, also if the transaction has failed.
     fn fee(&self) -> Amount;
+
+    /// New value that the payer receives before it pays, also if the transaction has failed: a deposit from another
+    /// chain. Default: none.
+    fn minted(&self) -> Amount {
+        0
+    }
+
+    /// What is unknown, if anything, of what the payer loses or is given: a few words, such as `the fee`. The payer's
+    /// wallet then has a [`Fault`], and [`value`](Self::value), [`fee`](Self::fee) and [`minted`](Self::minted) do not
+    /// count for it. Default: nothing.
+    fn unknown_to_payer(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What is unknown, if anything, of what the payee is paid. The wallet of [`to`](Self::to) then has a [`Fault`].
+    /// Default: nothing.
+    fn unknown_to_payee(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// The ledger of a chain of accounts.
 ///
-/// It uses the fields of transactions: payer, payee, value and fee. It does not see transfers inside a contract; a
-/// wallet that pays value it got that way has a [`Fault`].
+/// It uses the fields of transactions: payer, payee, value, fee and what is minted for the payer. It does not see
+/// transfers inside a contract; a wallet that pays value it got that way has a [`Fault`]. So has the payer or payee of a
+/// transaction of which a part is unknown.
 pub struct Account<T> {
     confirmations: u64,
     transaction: PhantomData<fn() -> T>,
@@ -66,6 +87,9 @@ pub enum AccountChange<A> {
     Debited {
         /// The account.
         from: A,
+        /// New value that it receives before it pays.
+        #[serde(default)]
+        minted: Amount,
         /// Value and fee.
         value: Amount,
     },
@@ -77,6 +101,15 @@ pub enum AccountChange<A> {
         value: Amount,
         /// Whether the value is new and has no payer.
         minted: bool,
+    },
+    /// It pays or is paid, and how much is unknown.
+    Unknown {
+        /// The account.
+        owner: A,
+        /// The transaction.
+        transaction: Hash,
+        /// What is unknown of it.
+        what: Cow<'static, str>,
     },
 }
 
@@ -103,6 +136,14 @@ impl AccountWallet {
     #[must_use]
     pub fn with(balance: Amount) -> Self {
         Self { balance, ..Self::default() }
+    }
+
+    /// Adds to the value that is not confirmed yet.
+    fn receive(&mut self, value: Amount, height: Height) {
+        if value > 0 {
+            let young = self.young.get(&height).copied().unwrap_or_default();
+            self.young.insert_mut(height, young.saturating_add(value));
+        }
     }
 
     /// How many transactions it has sent since it is followed.
@@ -133,20 +174,31 @@ impl<T: AccountTransaction> Ledger for Account<T> {
 
     fn changes(&self, transaction: &T) -> Vec<Self::Change> {
         let (from, value) = (transaction.from(), transaction.value());
-        let minted = from.is_none();
-        // A sum that overflows exceeds every balance: it is reported as an overdraft.
-        let paid = value.saturating_add(transaction.fee());
-        let debited = from.map(|from| AccountChange::Debited { from, value: paid });
-        let credited = transaction.to().filter(|_| value > 0);
-        let credited = credited.map(|to| AccountChange::Credited { to, value, minted });
+        let is_new = from.is_none();
+        let unknown = |owner: T::Address, what: &'static str| {
+            let (transaction, what) = (transaction.id(), Cow::Borrowed(what));
+            AccountChange::Unknown { owner, transaction, what }
+        };
+        let debited = from.map(|from| match transaction.unknown_to_payer() {
+            Some(what) => unknown(from, what),
+            None => {
+                // A sum that overflows exceeds every balance: it is reported as an overdraft.
+                let paid = value.saturating_add(transaction.fee());
+                AccountChange::Debited { from, minted: transaction.minted(), value: paid }
+            }
+        });
+        let credited = transaction.to().and_then(|to| match transaction.unknown_to_payee() {
+            Some(what) => Some(unknown(to, what)),
+            None => (value > 0).then_some(AccountChange::Credited { to, value, minted: is_new }),
+        });
         debited.into_iter().chain(credited).collect()
     }
 
     fn target<'a>(&self, change: &'a Self::Change) -> Target<'a, T::Address> {
         match change {
-            AccountChange::Debited { from: address, .. } | AccountChange::Credited { to: address, .. } => {
-                Target::Address(address)
-            }
+            AccountChange::Debited { from: address, .. }
+            | AccountChange::Credited { to: address, .. }
+            | AccountChange::Unknown { owner: address, .. } => Target::Address(address),
         }
     }
 
@@ -167,20 +219,25 @@ impl<T: AccountTransaction> Ledger for Account<T> {
             wallet.young.remove_mut(&first);
         }
         match change {
-            AccountChange::Debited { value, .. } => {
-                let had = wallet.balance;
+            AccountChange::Debited { minted, value, .. } => {
+                let had = wallet.balance.checked_add(*minted);
+                let had = had.ok_or(Fault::Overflow { block: hash, height })?;
                 let left = had.checked_sub(*value);
-                let left = left.ok_or(Fault::Overdrawn { block: hash, height, taken: *value, had })?;
-                wallet.balance = left;
+                wallet.balance = left.ok_or(Fault::Overdrawn { block: hash, height, taken: *value, had })?;
                 wallet.sent += 1;
-                Ok(Moved { credited: 0, debited: *value, minted: false })
+                // What is passed on at once is not received.
+                wallet.receive(minted.saturating_sub(*value), height);
+                Ok(Moved { credited: *minted, debited: *value, minted: true })
             }
             AccountChange::Credited { value, minted, .. } => {
                 let sum = wallet.balance.checked_add(*value);
                 wallet.balance = sum.ok_or(Fault::Overflow { block: hash, height })?;
-                let young = wallet.young.get(&height).copied().unwrap_or_default();
-                wallet.young.insert_mut(height, young.saturating_add(*value));
+                wallet.receive(*value, height);
                 Ok(Moved { credited: *value, debited: 0, minted: *minted })
+            }
+            AccountChange::Unknown { transaction, what, .. } => {
+                let (transaction, what) = (*transaction, what.clone());
+                Err(Fault::Unknown { block: hash, height, transaction, what })
             }
         }
     }

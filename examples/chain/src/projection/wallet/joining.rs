@@ -38,7 +38,7 @@ impl<L: Ledger> Wallets<L> {
         let Some(window) = &mut self.window else { return };
         window.update(|node, parent| {
             let entry = &node.value;
-            let (mut own, mut changes) = (entry.known(), Arc::clone(&entry.changes));
+            let (mut own, mut changes) = (entry.known(), entry.changes.clone());
             let block = entry.block.as_ref().or_else(|| blocks.get(&node.place.hash)).cloned();
             let mut sum = flow;
             if let (Some(parent), Some(block)) = (parent, &block) {
@@ -48,7 +48,7 @@ impl<L: Ledger> Wallets<L> {
                 let mut draft = Draft::new(own);
                 let (more, moved) = ownership.fold(ledger, block, first, &mut draft);
                 own = draft.finish();
-                changes = changes.iter().cloned().chain(more).collect();
+                changes = changes.and(&more);
                 sum = flows.get(&parent.place.hash).copied().unwrap_or_default().plus(moved);
             } else {
                 for held in &joined {
@@ -56,7 +56,8 @@ impl<L: Ledger> Wallets<L> {
                 }
             }
             flows.insert(node.place.hash, sum);
-            LedgerEntry::new(entry.flow.plus(sum), changes, block).with(own)
+            // The other wallets were folded with what was read then.
+            LedgerEntry::new(entry.flow.plus(sum), changes, block).with(own).read_as(entry.detail)
         });
     }
 

@@ -1,5 +1,6 @@
 //! How one kind of chain moves value.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::Hash as StdHash;
 
@@ -7,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{Hash, Header, Height, Transaction};
-use watchkeeper::report::debug_as_text;
+use watchkeeper::report::{debug_as_text, one_line};
 
 /// An amount in the chain's smallest unit: satoshi, wei.
 pub type Amount = u128;
@@ -93,7 +94,7 @@ pub struct Moved {
     pub credited: Amount,
     /// What went out, fees included.
     pub debited: Amount,
-    /// Whether what came in is new: a block's reward.
+    /// Whether what came in is new: a block's reward, a deposit.
     pub minted: bool,
 }
 
@@ -117,10 +118,10 @@ pub struct Balance {
     pub total: Amount,
 }
 
-/// A change that is impossible for a wallet: what is known of the wallet is incomplete.
+/// A change that is impossible for a wallet, or unknown: what is known of the wallet is incomplete.
 ///
-/// Its opening was wrong, it had transactions below the height it is followed from, or value came to it in a way that
-/// no transaction shows. From that block on, on that branch, its balance is unknown.
+/// Its opening was wrong, it had transactions below the height it is followed from, value came to it in a way that no
+/// transaction shows, or what a block did to it is unknown. From that block on, on that branch, its balance is unknown.
 #[derive(Clone, PartialEq, Eq, Serialize, serde::Deserialize, thiserror::Error)]
 pub enum Fault {
     /// A transaction takes more than the wallet has.
@@ -154,6 +155,33 @@ pub enum Fault {
     )]
     Overflow {
         /// In which block.
+        block: Hash,
+        /// Its height.
+        height: Height,
+    },
+    /// A part of a transaction that pays the wallet, or that it pays, is unknown.
+    #[error(
+        "block {block:.8} at height {height} has transaction {transaction:.8}, of which {} is unknown: start again with \
+         a node that returns it, or follow the wallet from the next height, with what it has there",
+        one_line(what, 100)
+    )]
+    Unknown {
+        /// In which block.
+        block: Hash,
+        /// Its height.
+        height: Height,
+        /// The transaction.
+        transaction: Hash,
+        /// What is unknown.
+        what: Cow<'static, str>,
+    },
+    /// The transactions of a block were not read: any of them may concern the wallet.
+    #[error(
+        "the transactions of block {block:.8} at height {height} were not read: start again with a node that returns \
+         them, or follow the wallet from the next height, with what it has there"
+    )]
+    Unread {
+        /// Which block.
         block: Hash,
         /// Its height.
         height: Height,

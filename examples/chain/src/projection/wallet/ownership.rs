@@ -8,7 +8,7 @@ use rpds::VectorSync;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Amount, Fault, Ledger, Moved, OutPoint, Target};
-use crate::{Block, Header, Height};
+use crate::{Block, Detail, Header, Height};
 
 /// A wallet that is to be followed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub type WalletOf<L> = NewWallet<<L as Ledger>::Address, <L as Ledger>::Wallet>;
 pub struct Flow {
     /// What the wallets had to begin with.
     pub opened: Amount,
-    /// New value: rewards.
+    /// New value: rewards and deposits.
     pub minted: Amount,
     /// What transactions paid to them in excess of what they took.
     pub came: Amount,
@@ -118,8 +118,8 @@ impl<L: Ledger> OwnershipIndex<L> {
     }
 
     /// Records the coins that a block made, from a record without the block.
-    pub(super) fn restore(&mut self, ledger: &L, changes: &[Numbered<L>]) {
-        for (number, change) in changes {
+    pub(super) fn restore(&mut self, ledger: &L, changes: &BlockChanges<L>) {
+        for (number, change) in &*changes.made {
             if let Some(coin) = ledger.made(change) {
                 self.retain_coin(coin, *number);
             }
@@ -127,8 +127,8 @@ impl<L: Ledger> OwnershipIndex<L> {
     }
 
     /// Forgets the coins that a block spent, once it is part of the root: no kept block needs them.
-    pub(super) fn prune_final(&mut self, ledger: &L, changes: &[Numbered<L>]) {
-        for (_, change) in changes {
+    pub(super) fn prune_final(&mut self, ledger: &L, changes: &BlockChanges<L>) {
+        for (_, change) in &*changes.made {
             if let Target::Coin(coin) = ledger.target(change) {
                 self.coins.remove(coin);
             }
@@ -136,8 +136,8 @@ impl<L: Ledger> OwnershipIndex<L> {
     }
 
     /// Forgets the coins that a block made, once its branch was dropped.
-    pub(super) fn prune_orphaned(&mut self, ledger: &L, changes: &[Numbered<L>]) {
-        for coin in changes.iter().filter_map(|(_, change)| ledger.made(change)) {
+    pub(super) fn prune_orphaned(&mut self, ledger: &L, changes: &BlockChanges<L>) {
+        for coin in changes.made.iter().filter_map(|(_, change)| ledger.made(change)) {
             if let Some(owned) = self.coins.get_mut(&coin) {
                 owned.makers = owned.makers.saturating_sub(1);
                 if owned.makers == 0 {
@@ -154,13 +154,20 @@ impl<L: Ledger> OwnershipIndex<L> {
         block: &Block<L::Transaction>,
         first: u32,
         draft: &mut Draft<L>,
-    ) -> (Vec<Numbered<L>>, Flow) {
+    ) -> (BlockChanges<L>, Flow) {
         let (mut done, mut flow) = (Vec::new(), Flow::default());
+        let matters = |wallet: &WalletOf<L>| wallet.from <= block.header.height;
+        let mut unread = Vec::new();
+        if block.detail == Detail::Header {
+            let all = (0..).zip(&self.wallets).skip(first as usize).filter(|(_, wallet)| matters(wallet));
+            unread = all.map(|(number, _)| number).collect();
+            draft.leave_unread(&unread, &block.header);
+        }
         for transaction in &block.transactions {
             let mut net = Net::default();
             for change in ledger.changes(transaction) {
                 let Some(number) = self.owner(&ledger.target(&change)) else { continue };
-                if number < first || self.wallets[number as usize].from > block.header.height {
+                if number < first || !matters(&self.wallets[number as usize]) {
                     continue;
                 }
                 if let Some(coin) = ledger.made(&change) {
@@ -171,7 +178,38 @@ impl<L: Ledger> OwnershipIndex<L> {
             }
             flow = flow.plus(net.flow());
         }
-        (done, flow)
+        (BlockChanges { made: done.into(), unread: unread.into() }, flow)
+    }
+}
+
+/// What one block did to followed wallets.
+#[derive(Debug)]
+pub(super) struct BlockChanges<L: Ledger> {
+    pub(super) made: Arc<[Numbered<L>]>,
+    /// The wallets to which the block may have done anything, since it was not read.
+    pub(super) unread: Arc<[u32]>,
+}
+
+impl<L: Ledger> BlockChanges<L> {
+    pub(super) fn none() -> Self {
+        Self { made: Arc::new([]), unread: Arc::new([]) }
+    }
+
+    /// These changes, and those to other wallets.
+    pub(super) fn and(&self, more: &Self) -> Self {
+        let made = self.made.iter().chain(&*more.made).cloned().collect();
+        Self { made, unread: self.unread.iter().chain(&*more.unread).copied().collect() }
+    }
+
+    /// The numbers of all wallets that changed.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.made.iter().map(|(number, _)| *number).chain(self.unread.iter().copied())
+    }
+}
+
+impl<L: Ledger> Clone for BlockChanges<L> {
+    fn clone(&self) -> Self {
+        Self { made: Arc::clone(&self.made), unread: Arc::clone(&self.unread) }
     }
 }
 
@@ -202,9 +240,22 @@ impl<L: Ledger> Draft<L> {
         })
     }
 
+    /// Makes wallets unknown from a block on that was not read.
+    fn leave_unread(&mut self, numbers: &[u32], block: &Header) {
+        let Header { hash, height, .. } = *block;
+        for number in numbers {
+            let Some(held) = self.holdings.get(*number as usize) else { continue };
+            let held = self.touched.entry(*number).or_insert_with(|| held.clone());
+            if held.is_ok() {
+                *held = Err(Fault::Unread { block: hash, height });
+            }
+        }
+    }
+
     /// Applies the recorded changes of a block again.
-    pub(super) fn replay(&mut self, ledger: &L, changes: &[Numbered<L>], block: &Header) {
-        for (number, change) in changes {
+    pub(super) fn replay(&mut self, ledger: &L, changes: &BlockChanges<L>, block: &Header) {
+        self.leave_unread(&changes.unread, block);
+        for (number, change) in &*changes.made {
             self.apply(ledger, *number, change, block);
         }
     }

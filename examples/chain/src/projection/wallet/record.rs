@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Fault, Ledger};
-use super::ownership::{Flow, Holdings, Numbered, WalletOf};
+use super::ownership::{BlockChanges, Flow, Holdings, Numbered, WalletOf};
 use super::requests::AddWalletError;
 use super::view::{LedgerEntry, WalletsView, holdings};
 use super::wallets::Wallets;
@@ -36,6 +36,8 @@ struct WalletShare<L: Ledger> {
 struct Step<L: Ledger> {
     header: Header,
     changes: Arc<[Numbered<L>]>,
+    #[serde(default)]
+    unread: Arc<[u32]>,
     flow: Flow,
 }
 
@@ -84,7 +86,8 @@ impl<L: Ledger> WalletsView<L> {
             held.map(|(known, held)| WalletShare { wallet: Arc::clone(&known.wallet), held: held.clone() });
         let steps = branch.filter_map(|node| {
             let LedgerEntry { changes, flow, .. } = &node.value;
-            Some(Step { header: node.header?, changes: Arc::clone(changes), flow: *flow })
+            let BlockChanges { made, unread } = changes.clone();
+            Some(Step { header: node.header?, changes: made, unread, flow: *flow })
         });
         Some(WalletsRecord {
             root: root.place,
@@ -124,12 +127,13 @@ impl<L: Ledger> Wallets<L> {
             self.enter(Arc::clone(wallet), held);
         }
         let mut window = Window::new(root, None, LedgerEntry::root(held, flow));
-        for Step { header, changes, flow } in blocks {
+        for Step { header, changes, unread, flow } in blocks {
+            let changes = BlockChanges { made: changes, unread };
             if BranchPosition::before(&header) != window.seen.tip() {
                 return Err(WrongRecord::Unlinked { block: header.hash });
             }
-            if let Some((number, _)) = changes.iter().find(|(number, _)| *number as usize >= count) {
-                return Err(WrongRecord::NoWallet { block: header.hash, number: *number });
+            if let Some(number) = changes.numbers().find(|number| *number as usize >= count) {
+                return Err(WrongRecord::NoWallet { block: header.hash, number });
             }
             self.ownership.restore(&self.ledger, &changes);
             window.insert(header, LedgerEntry::new(flow, changes, None));

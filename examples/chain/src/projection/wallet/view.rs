@@ -5,11 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use rpds::HashTrieMapSync;
 
+use super::in_flight;
 use super::ledger::{Amount, Balance, Fault, Ledger, Target};
-use super::ownership::{Draft, Flow, Holdings, Numbered, WalletOf};
+use super::ownership::{BlockChanges, Draft, Flow, Holdings, WalletOf};
 use crate::projection::BranchPosition;
 use crate::projection::window::{Branches, WindowBlock};
-use crate::{Block, Hash, Header, Height};
+use crate::{Block, Detail, Hash, Header, Height};
 use watchkeeper::report::debug_as_text;
 
 /// The wallets at one block.
@@ -19,26 +20,34 @@ pub(super) struct LedgerEntry<L: Ledger> {
     holdings: OnceLock<Holdings<L>>,
     pub(super) flow: Flow,
     /// What the block changed in followed wallets.
-    pub(super) changes: Arc<[Numbered<L>]>,
-    /// The block, for wallets that are added later; a root has none.
+    pub(super) changes: BlockChanges<L>,
+    /// How much of the block was read.
+    pub(super) detail: Detail,
+    /// The block, for wallets that are added later; a root has none, nor a block that was not read in full.
     pub(super) block: Option<Arc<Block<L::Transaction>>>,
 }
 
 impl<L: Ledger> LedgerEntry<L> {
     pub(super) fn root(holdings: Holdings<L>, flow: Flow) -> Self {
-        Self { holdings: holdings.into(), flow, changes: Arc::new([]), block: None }
+        Self { holdings: holdings.into(), ..Self::new(flow, BlockChanges::none(), None) }
     }
 
     pub(super) fn new(
         flow: Flow,
-        changes: Arc<[Numbered<L>]>,
+        changes: BlockChanges<L>,
         block: Option<Arc<Block<L::Transaction>>>,
     ) -> Self {
-        Self { holdings: OnceLock::new(), flow, changes, block }
+        let detail = block.as_ref().map_or(Detail::Results, |block| block.detail);
+        let block = block.filter(|block| block.detail == Detail::Results);
+        Self { holdings: OnceLock::new(), flow, changes, detail, block }
     }
 
     pub(super) fn with(self, holdings: Holdings<L>) -> Self {
         Self { holdings: holdings.into(), ..self }
+    }
+
+    pub(super) fn read_as(self, detail: Detail) -> Self {
+        Self { detail, ..self }
     }
 
     /// What each wallet has, if that was computed.
@@ -237,6 +246,10 @@ impl<L: Ledger> WalletsView<L> {
     /// What a wallet has at the tip while transactions are in flight, that is in no block of the branch: what they
     /// spend is neither spendable nor pending any more, and what they pay is pending.
     ///
+    /// They are given in the order in which they were sent. Of those that conflict, only the last one counts, such as a
+    /// payment with a higher fee; what spends a coin of one that does not count does not count either. One that is given
+    /// twice counts once. What its ledger needs of a transaction has to be known: give the expected fee and success.
+    ///
     /// # Errors
     ///
     /// [`BalanceError`]: the balance is unknown, for example because the wallet cannot pay for them.
@@ -248,7 +261,7 @@ impl<L: Ledger> WalletsView<L> {
         // As if all of them were in one block on top.
         let block = Header { hash: Hash([0; 32]), parent: tip.hash, height: tip.next, work: 0, time: 0 };
         let mut after = wallet.clone();
-        for change in in_flight.iter().flat_map(|transaction| self.ledger.changes(transaction)) {
+        for change in in_flight::changes(&self.ledger, in_flight) {
             if let Target::Address(address) = self.ledger.target(&change)
                 && !known.wallet.addresses.contains(address)
             {

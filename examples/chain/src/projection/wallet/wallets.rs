@@ -84,6 +84,7 @@ impl<L: Ledger> Wallets<L> {
         let mut draft: Option<(Hash, Draft<L>)> = None;
         for block in blocks {
             let header = block.header;
+            self.forget_less_read(block);
             let seen = self.window.as_ref().map(|window| &window.seen);
             if seen.is_some_and(|seen| seen.get(&header.hash).is_some()) {
                 continue;
@@ -105,13 +106,25 @@ impl<L: Ledger> Wallets<L> {
             };
             let (changes, flow) = self.ownership.fold(&self.ledger, block, 0, draft);
             let flow = parent.value.flow.plus(flow);
-            window.insert(header, LedgerEntry::new(flow, changes.into(), Some(Arc::clone(block))));
+            window.insert(header, LedgerEntry::new(flow, changes, Some(Arc::clone(block))));
         }
         let seen = self.window.as_ref().map(|window| &window.seen);
         if let Some(((at, draft), seen)) = draft.zip(seen)
             && let Some(node) = seen.get(&at)
         {
             node.value.know(draft.finish());
+        }
+    }
+
+    /// Drops a block that is off the branch and of which more was read now, with its descendants.
+    fn forget_less_read(&mut self, block: &Block<L::Transaction>) {
+        let Some(window) = &mut self.window else { return };
+        let hash = block.header.hash;
+        if window.seen.get(&hash).is_none_or(|node| node.value.detail >= block.detail) {
+            return;
+        }
+        for node in window.drop_unless(|node| node.place.hash != hash) {
+            self.ownership.prune_orphaned(&self.ledger, &node.value.changes);
         }
     }
 

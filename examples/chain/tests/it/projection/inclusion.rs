@@ -9,7 +9,7 @@ use watchkeeper_chain::{ChainEvent, Hash};
 use super::{Payment, Tree, numbered};
 
 fn pay(id: u64, nonce: u64) -> Payment {
-    Payment { id: numbered(id), from: Some('a'), nonce, to: Some('b'), value: 1, fee: 0 }
+    Payment { id: numbered(id), from: Some('a'), nonce, to: Some('b'), value: 1, fee: 0, minted: 0 }
 }
 
 fn apply(inclusions: &mut Inclusions<Payment>, event: &ChainEvent<Payment>) {

@@ -2,13 +2,17 @@
 
 mod backfill;
 mod checkpoint;
+mod conflicts;
+mod conflicts_model;
 mod feed;
+mod in_flight;
 mod inclusion;
 mod observed;
 mod property;
 mod recount;
 mod refused;
 mod together;
+mod unknown;
 mod wallets;
 
 use std::sync::Arc;
@@ -70,6 +74,7 @@ pub(crate) struct Payment {
     pub(crate) to: Option<Address>,
     pub(crate) value: Amount,
     pub(crate) fee: Amount,
+    pub(crate) minted: Amount,
 }
 
 impl Transaction for Payment {
@@ -103,6 +108,10 @@ impl AccountTransaction for Payment {
 
     fn fee(&self) -> Amount {
         self.fee
+    }
+
+    fn minted(&self) -> Amount {
+        self.minted
     }
 }
 

@@ -37,7 +37,7 @@ fn identity() -> ChainIdentity {
 }
 
 pub(super) fn pay(id: u64, from: Address, nonce: u64, to: Address, value: Amount) -> Payment {
-    Payment { id: numbered(id), from: Some(from), nonce, to: Some(to), value, fee: 1 }
+    Payment { id: numbered(id), from: Some(from), nonce, to: Some(to), value, fee: 1, minted: 0 }
 }
 
 pub(super) fn node(tree: &Tree<Payment>, head: usize) -> Node {

@@ -124,7 +124,7 @@ fn balances(branch: &[Arc<Block<Payment>>], also: &[Payment]) -> HashMap<Address
     for payment in branch.iter().flat_map(|block| &block.transactions).chain(also) {
         if let Some(from) = payment.from {
             let (balance, sent) = all.get_mut(&from).unwrap();
-            *balance -= payment.value + payment.fee;
+            *balance = (*balance + payment.minted) - payment.value - payment.fee;
             *sent += 1;
         }
         if let Some(to) = payment.to {
@@ -149,21 +149,25 @@ impl Recount for Account<Payment> {
         let id = numbered(1_000_000 + number);
         if how % 9 == 0 {
             let (to, value) = (Some(address(to)), 5);
-            return Some(Payment { id, from: None, nonce: 0, to, value, fee: 0 });
+            return Some(Payment { id, from: None, nonce: 0, to, value, fee: 0, minted: 0 });
         }
         let from = address(from);
         let (balance, nonce) = balances(branch, also)[&from];
         let fee = 2;
-        let value = Amount::from(how) % balance.checked_sub(fee)?.max(1);
+        // A deposit: it may be passed on at once, in part or to the payer itself, and it may fail.
+        let minted = if how % 5 == 0 { Amount::from(how % 300) } else { 0 };
+        let balance = balance + minted;
+        let value = if how % 10 == 0 { minted } else { Amount::from(how) };
+        let value = value % balance.checked_sub(fee)?.max(1);
         let failed = how % 11 == 0;
         let (to, value) = if failed { (None, 0) } else { (Some(address(to)), value) };
-        Some(Payment { id, from: Some(from), nonce, to, value, fee })
+        Some(Payment { id, from: Some(from), nonce, to, value, fee, minted })
     }
 
     fn is_valid(branch: &[Arc<Block<Payment>>], also: &[Payment], payment: &Payment) -> bool {
         payment.from.is_none_or(|from| {
             let (balance, nonce) = balances(branch, also)[&from];
-            nonce == payment.nonce && balance >= payment.value + payment.fee
+            nonce == payment.nonce && balance + payment.minted >= payment.value + payment.fee
         })
     }
 
@@ -173,8 +177,13 @@ impl Recount for Account<Payment> {
         let next = branch.last().map_or(0, |block| block.header.height + 1);
         let young = branch.iter().filter(|block| next - block.header.height < CONFIRMATIONS);
         let young = young.flat_map(|block| &block.transactions);
-        let young = young.filter(|payment| payment.to.is_some_and(|to| addresses.contains(&to)));
-        let pending = young.map(|payment| payment.value).sum::<Amount>().min(total);
+        let is_own = |address: Option<Address>| address.is_some_and(|address| addresses.contains(&address));
+        let received = young.map(|payment| {
+            let kept = payment.minted.saturating_sub(payment.value + payment.fee);
+            let paid = if is_own(payment.to) { payment.value } else { 0 };
+            paid + if is_own(payment.from) { kept } else { 0 }
+        });
+        let pending = received.sum::<Amount>().min(total);
         let confirmed = total - pending;
         Balance { immature: 0, pending, confirmed, spendable: confirmed, total }
     }

@@ -31,7 +31,7 @@ fn spend(id: u64, of: &Coins, outputs: &[(Address, Amount)]) -> Coins {
 }
 
 pub(super) fn pay(id: u64, from: Address, nonce: u64, to: Address, value: Amount) -> Payment {
-    Payment { id: numbered(id), from: Some(from), nonce, to: Some(to), value, fee: 1 }
+    Payment { id: numbered(id), from: Some(from), nonce, to: Some(to), value, fee: 1, minted: 0 }
 }
 
 pub(super) fn followed<L: Ledger>(ledger: L, wallets: Vec<WalletOf<L>>) -> Wallets<L> {
