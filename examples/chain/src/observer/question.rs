@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Start;
-use crate::{Hash, Header, Height};
+use crate::{Detail, Hash, Header, Height};
 
 /// What a node is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,8 @@ pub(super) enum Question {
         to: Height,
         head: Hash,
     },
-    Block(Header),
+    /// So much of this block.
+    Block(Header, Detail),
 }
 
 /// What a question is for.
@@ -59,7 +60,7 @@ impl Question {
             Self::Final(_) => Purpose::Final,
             Self::Root { .. } => Purpose::Root,
             Self::Down { .. } | Self::Up { .. } => Purpose::Headers,
-            Self::Block(_) => Purpose::Block,
+            Self::Block(..) => Purpose::Block,
         }
     }
 
@@ -69,7 +70,7 @@ impl Question {
             Self::Final(_) => "finalised",
             Self::Root { .. } | Self::Down { .. } => "header",
             Self::Up { .. } => "header_at",
-            Self::Block(_) => "block",
+            Self::Block(..) => "block",
         }
     }
 }
