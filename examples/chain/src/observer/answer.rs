@@ -11,7 +11,7 @@ use super::Start;
 use super::fetch::Found;
 use super::question::Question;
 use crate::adapter::{ChainClient, ChainError};
-use crate::{Detail, Graph, Hash, Header, Height};
+use crate::{Graph, Hash, Header, Height};
 
 /// One node, asked with a limit.
 #[derive(Clone, Debug)]
@@ -34,15 +34,15 @@ impl<C: ChainClient> NodeAnswer<C> {
             Question::Identity => Found::Identity(self.within(self.client.identity()).await),
             Question::Final(head) => Found::Final(head, self.within(self.client.finalised()).await),
             Question::Root { start, genesis, head } => Found::Root(self.root(start, genesis, head).await),
-            Question::Block(header) => {
-                let block = self.within(self.client.block(header.hash, Detail::Results)).await;
+            Question::Block(header, detail) => {
+                let block = self.within(self.client.block(header.hash, detail)).await;
                 let checked = block.and_then(|block| match block {
                     Some(block) if block.header != header => {
                         Err(self.untrue("block", format!("{:?} does not match its header", header.hash)))
                     }
                     block => Ok(block),
                 });
-                Found::Block(header, checked)
+                Found::Block(header, detail, checked)
             }
             Question::Down { from, height, head } => {
                 let Some(graph) = graph else { return Found::nothing(head, None) };

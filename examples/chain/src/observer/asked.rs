@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::question::{Purpose, Question};
-use crate::Hash;
+use crate::{Detail, Hash};
 
 /// The questions of one cycle that are not repeated in it.
 #[derive(Debug, Default)]
@@ -12,8 +12,8 @@ pub(super) struct Asked {
     cycle: u64,
     /// A node is asked at most once in a cycle for each purpose except blocks.
     once: HashSet<(Arc<str>, Purpose)>,
-    /// The nodes that did not return a block.
-    withheld: HashMap<Hash, Vec<Arc<str>>>,
+    /// The nodes that did not return so much of a block.
+    withheld: HashMap<Hash, Vec<(Arc<str>, Detail)>>,
 }
 
 impl Asked {
@@ -36,16 +36,17 @@ impl Asked {
         self.once.contains(&(Arc::clone(node), purpose))
     }
 
-    pub(super) fn withheld(&mut self, block: Hash, node: &Arc<str>) {
-        self.withheld.entry(block).or_default().push(Arc::clone(node));
+    pub(super) fn withheld(&mut self, block: Hash, detail: Detail, node: &Arc<str>) {
+        self.withheld.entry(block).or_default().push((Arc::clone(node), detail));
     }
 
     pub(super) fn block_arrived(&mut self, block: &Hash) {
         self.withheld.remove(block);
     }
 
-    /// The nodes that did not return a block.
-    pub(super) fn withheld_by(&self, block: &Hash) -> &[Arc<str>] {
-        self.withheld.get(block).map_or(&[], Vec::as_slice)
+    /// Whether a node did not return so much of a block.
+    pub(super) fn was_withheld_by(&self, node: &Arc<str>, block: &Hash, detail: Detail) -> bool {
+        let withheld = self.withheld.get(block).map_or(&[][..], Vec::as_slice);
+        withheld.iter().any(|(name, asked)| name == node && *asked == detail)
     }
 }

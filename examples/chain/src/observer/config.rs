@@ -70,8 +70,14 @@ pub struct ChainConfig {
     pub identify_every: Duration,
     /// How much of each block is read, and is in the events. Default: [`Detail::Results`], which wallets need.
     ///
-    /// Less costs less: below it no receipts are requested, and with [`Detail::Header`] no block is. If every node that
-    /// has a block fails to return this much of it, less is read: heads, branches and finality do not wait for it.
+    /// Less costs less: below it no receipts are requested. With [`Detail::Header`] no block is requested, and the events
+    /// have [unread](crate::Block::unread) ones.
+    ///
+    /// If every node that has a block fails in three cycles to return this much of it, the next lower detail is
+    /// requested, and at last the block counts as unread: heads, branches and finality do not wait for it. Errors that
+    /// are [retryable](crate::adapter::ChainError::is_retryable) do not count, nor does a node that lacks the block. A
+    /// node that failed so for two consecutive blocks is asked for this much again after
+    /// [`identify_every`](Self::identify_every).
     pub detail: Detail,
     /// After how many consecutive answers a node's head is left for one that is not heavier: an ancestor of it, or a head
     /// of another branch with the same or less work. Default: 6; at least 1, which leaves it at once.

@@ -6,17 +6,16 @@ use tokio::time::Instant;
 use watchkeeper::source::SourceHealth;
 
 use super::asked::Asked;
-use super::branch::CanonicalBranch;
+use super::branch::{BranchSwitch, CanonicalBranch};
 use super::fetch::Found;
 use super::headers::Headers;
 use super::nodes::{HeadChange, NodeFacts, Nodes, StandingCommand};
-use super::plan::{Planned, Situation, plan, plan_ahead};
-use super::probe::LONGEST_REST;
+use super::plan::{Planned, Situation, plan, plan_ahead, unread};
 use super::question::Flight;
 use super::show::view;
 use super::{ChainConfig, ChainView, Group};
 use crate::adapter::{ChainError, ChainIdentity};
-use crate::{ChainEvent, Graph, Hash, Header, Transaction};
+use crate::{Block, ChainEvent, Detail, Graph, Hash, Header, Transaction};
 
 /// Passes what was reported to the owners of the facts, each to the next, and keeps the events that follow.
 #[derive(Debug)]
@@ -100,6 +99,9 @@ impl<T: Transaction> ChainFacts<T> {
 
     /// What to ask now, given what is in flight.
     pub(super) fn plan(&mut self, flights: &[&Flight], now: Instant) -> Vec<Planned> {
+        for header in unread(&self.situation(flights, now)) {
+            self.block_arrived(Block::unread(header));
+        }
         let planned = plan(&self.situation(flights, now));
         for Planned { node, question } in &planned {
             self.asked.note(node, question);
@@ -185,7 +187,10 @@ impl<T: Transaction> ChainFacts<T> {
     pub(super) fn found(&mut self, name: &Arc<str>, found: Found<T>, now: Instant) {
         let error = match found {
             Found::Identity(identity) => identity.map(|identity| self.identified(name, &identity, now)).err(),
-            Found::Final(head, finalised) => self.final_reported(name, head, finalised, now),
+            Found::Final(head, finalised) => {
+                self.final_reported(name, head, finalised, now);
+                None
+            }
             Found::Root(Ok(Some(root))) => {
                 self.begin_at(root);
                 None
@@ -205,20 +210,22 @@ impl<T: Transaction> ChainFacts<T> {
                 self.diverged(name, head, root);
                 None
             }
-            Found::Block(header, Ok(Some(block))) => {
+            Found::Block(_, _, Ok(Some(block))) => {
                 if let Some(node) = self.nodes.get_mut(name) {
-                    node.returned_block(true);
+                    node.returned_block(block.detail >= self.config.detail);
                 }
-                self.headers.block_arrived(&header.hash);
-                self.asked.block_arrived(&header.hash);
-                self.branch.insert_block(block);
+                self.block_arrived(block);
                 None
             }
-            Found::Block(header, answer) => {
+            Found::Block(header, detail, answer) => {
+                self.asked.withheld(header.hash, detail, name);
                 if let Some(node) = self.nodes.get_mut(name) {
-                    node.returned_block(false);
+                    node.withheld_block();
+                    // What a node says now and may not say later is no reason to read less.
+                    if let Some(error) = answer.as_ref().err().filter(|error| !error.is_retryable()) {
+                        node.failed_block(header.hash, detail, error, self.asked.cycle(), now);
+                    }
                 }
-                self.asked.withheld(header.hash, name);
                 let reason = format!("it does not have block {:?}", header.hash);
                 let is_missing =
                     || ChainError::Refused { endpoint: name.to_string(), method: "block", reason };
@@ -226,10 +233,16 @@ impl<T: Transaction> ChainFacts<T> {
             }
         };
         let Some((node, error)) = self.nodes.get_mut(name).zip(error) else { return };
-        if let ChainError::RateLimited { retry_after, .. } = error {
-            node.rest(retry_after.unwrap_or(self.config.interval).min(LONGEST_REST), now);
-        }
+        node.rest_after(&error, self.config.interval, now);
         node.failed(error);
+    }
+
+    fn block_arrived(&mut self, block: Block<T>) {
+        let hash = block.header.hash;
+        self.headers.block_arrived(&hash);
+        self.asked.block_arrived(&hash);
+        self.nodes.block_settled(&hash);
+        self.branch.insert_block(block);
     }
 
     /// Clears errors that are over; `is_asked` is whether a node has an open request.
@@ -251,16 +264,13 @@ impl<T: Transaction> ChainFacts<T> {
         head: Hash,
         finalised: Result<Option<Header>, ChainError>,
         now: Instant,
-    ) -> Option<ChainError> {
-        let node = self.nodes.get_mut(name)?;
+    ) {
+        let Some(node) = self.nodes.get_mut(name) else { return };
         match finalised {
-            Ok(finalised) => {
-                node.reported_final(head, finalised, now);
-                None
-            }
+            Ok(finalised) => node.reported_final(head, finalised, now),
             Err(error) => {
-                node.withheld_final(&self.config, now);
-                Some(error)
+                node.rest_after(&error, self.config.interval, now);
+                node.withheld_final(error, &self.config, now);
             }
         }
     }
@@ -284,8 +294,8 @@ impl<T: Transaction> ChainFacts<T> {
             self.headers.forget_reported_by(name);
         }
         let (node, graph) = self.nodes.get_mut(name).zip(self.headers.graph())?;
-        let is_limited = matches!(error, Some(ChainError::RateLimited { .. }));
-        node.returned_headers(headers.is_empty() || is_late || is_limited || invalid.is_some());
+        let is_weak = error.as_ref().is_some_and(ChainError::is_retryable);
+        node.returned_headers(headers.is_empty() || is_weak || invalid.is_some());
         if let Some(invalid) = invalid {
             node.is_contradicted_below(head, invalid);
         }
@@ -384,12 +394,16 @@ impl<T: Transaction> ChainFacts<T> {
     pub(super) fn advance(&mut self, now: Instant) {
         let Some(graph) = self.headers.graph() else { return };
         let switches = self.branch.switches(graph, &self.nodes.linked_heads(), self.config.block_window);
+        let is_unread = self.config.detail == Detail::Header;
         // If the blocks of the best branch are not available, the next best one is used.
         let moved = switches.iter().find_map(|switch| self.branch.follow(graph, switch));
         if let Some(event) = moved {
             self.events.push(event);
             self.nodes.tip_moved();
             self.headers.fix_root();
+            for header in switches.iter().flat_map(BranchSwitch::connected).filter(|_| is_unread) {
+                self.headers.block_arrived(&header.hash);
+            }
         }
         self.raise_anchor();
         self.events.extend(self.headers.graph().and_then(|graph| self.branch.finalise(graph)));

@@ -7,7 +7,7 @@ use tokio::task::{Id, JoinSet};
 
 use super::question::{Flight, Question};
 use crate::adapter::{ChainError, ChainIdentity};
-use crate::{Block, Hash, Header};
+use crate::{Block, Detail, Hash, Header};
 
 /// The answer to a question.
 #[derive(Debug)]
@@ -33,7 +33,8 @@ pub(super) enum Found<T> {
         head: Hash,
         root: Hash,
     },
-    Block(Header, Result<Option<Block<T>>, ChainError>),
+    /// The block, of which so much was asked for.
+    Block(Header, Detail, Result<Option<Block<T>>, ChainError>),
 }
 
 impl<T> Found<T> {
@@ -110,7 +111,7 @@ impl<T: Send + 'static> Fetches<T> {
                         Found::nothing(head, Some(error))
                     }
                     Question::Ahead { .. } => Found::Ahead { headers: Vec::new(), error: Some(error) },
-                    Question::Block(header) => Found::Block(header, Err(error)),
+                    Question::Block(header, detail) => Found::Block(header, detail, Err(error)),
                 };
                 Some((node, found))
             }

@@ -67,7 +67,8 @@ pub use waits::{NodeWaits, ShowsChain};
 ///
 /// # Which branch is canonical
 ///
-/// The heaviest of the current heads of the deciding nodes. Of branches of equal weight the one seen first stays. A
+/// The heaviest of the accepted heads of the deciding nodes: see
+/// [`lighter_after`](ChainConfig::lighter_after) for when a lighter head is accepted. Of branches of equal weight the one seen first stays. A
 /// node that falls silent keeps its head for [`ChainConfig::forget_after`].
 ///
 /// When the last deciding node that had the tip has left it, the best of their current heads replaces it, even on a

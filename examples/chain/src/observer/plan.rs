@@ -16,7 +16,7 @@ use super::headers::Headers;
 use super::nodes::{NodeFacts, Nodes};
 use super::question::{Flight, Purpose, Question};
 use super::{ChainConfig, Group, Start};
-use crate::{Graph, Hash, Header, Height, OnBranch, Transaction};
+use crate::{Detail, Graph, Hash, Header, Height, OnBranch, Transaction};
 
 /// How far headers may be ahead of the tip, in cycles of backfill.
 const HEADERS_AHEAD: u64 = 4;
@@ -69,6 +69,13 @@ pub(super) fn plan_ahead<T: Transaction>(at: &Situation<'_, T>) -> Vec<Planned> 
         planned.extend(question(node).map(|question| Planned { node: Arc::clone(node.name()), question }));
     }
     planned
+}
+
+/// The blocks on the path to a better head of which no node that has them returns more than the header.
+pub(super) fn unread<T: Transaction>(at: &Situation<'_, T>) -> Vec<Header> {
+    let Some(graph) = at.headers.graph() else { return Vec::new() };
+    let missing = at.missing(graph).into_iter();
+    missing.filter(|header| at.detail(graph, header) == Detail::Header).collect()
 }
 
 impl<T: Transaction> Situation<'_, T> {
@@ -228,35 +235,64 @@ impl<T: Transaction> Situation<'_, T> {
     fn ask_for_blocks(&self, planned: &mut Vec<Planned>) {
         let Some(graph) = self.headers.graph() else { return };
         let mut bodies = Bodies::in_flight(self.flights, self.asked.cycle());
-        let mut seen = HashSet::new();
-        let switches =
-            self.branch.switches(graph, &self.nodes.linked_heads(), self.config.block_window).into_iter();
-        for header in switches.flat_map(|switch| switch.connected().to_vec()) {
-            let is_there = self.branch.has_block(&header.hash) || bodies.are_enough(&header.hash);
-            if is_there || !seen.insert(header.hash) {
+        for header in self.missing(graph) {
+            if bodies.are_enough(&header.hash) {
                 continue;
             }
-            let Some(node) = self.node_for(graph, &header, &bodies) else { continue };
+            let detail = self.detail(graph, &header);
+            let Some(node) = self.node_for(graph, &header, detail, &bodies) else { continue };
             bodies.begin(node.name());
-            planned.push(Planned { node: Arc::clone(node.name()), question: Question::Block(header) });
+            let question = Question::Block(header, detail);
+            planned.push(Planned { node: Arc::clone(node.name()), question });
         }
+    }
+
+    /// The blocks on the path to a better head that are not there. None is wanted if only headers are read.
+    fn missing(&self, graph: &Graph) -> Vec<Header> {
+        if self.config.detail == Detail::Header {
+            return Vec::new();
+        }
+        let mut seen = HashSet::new();
+        let switches = self.branch.switches(graph, &self.nodes.linked_heads(), self.config.block_window);
+        let headers = switches.iter().flat_map(|switch| switch.connected().iter().copied());
+        headers.filter(|header| !self.branch.has_block(&header.hash) && seen.insert(header.hash)).collect()
+    }
+
+    /// Whether a node has a block.
+    fn has(&self, graph: &Graph, node: &NodeFacts, header: &Header) -> bool {
+        let on_branch = |head: Header| graph.is_on_branch(&header.hash, &head.hash) == OnBranch::Yes;
+        node.linked().is_some_and(on_branch) || Some(node.name()) == self.headers.origin(&header.hash)
+    }
+
+    /// How much of a block is asked for: as much as one of the nodes that have it can still return.
+    fn detail(&self, graph: &Graph, header: &Header) -> Detail {
+        if !self.nodes.iter().any(NodeFacts::returns_less) {
+            return self.config.detail;
+        }
+        let having = self.nodes.iter().filter(|node| node.has_a_say() && self.has(graph, node, header));
+        let offers = having.map(|node| node.offers(&header.hash, self.config, self.now));
+        offers.max().unwrap_or(self.config.detail)
     }
 
     /// The node that is asked for a block. One that has not answered by the next cycle comes last. Else local nodes
     /// come before public ones, then nodes that returned the last block they were asked for, then the node that
     /// reported this block first.
-    fn node_for(&self, graph: &Graph, header: &Header, bodies: &Bodies<'_>) -> Option<&NodeFacts> {
-        let withheld_by = self.asked.withheld_by(&header.hash);
+    fn node_for(
+        &self,
+        graph: &Graph,
+        header: &Header,
+        detail: Detail,
+        bodies: &Bodies<'_>,
+    ) -> Option<&NodeFacts> {
         let origin = self.headers.origin(&header.hash);
         let is_origin = |node: &NodeFacts| Some(node.name()) == origin;
         let may = |node: &&NodeFacts| {
-            let on_branch = |head: Header| graph.is_on_branch(&header.hash, &head.hash);
-            let has_it = node.linked().is_some_and(|head| on_branch(head) == OnBranch::Yes);
             self.is_reachable(node)
                 && node.is_honest()
-                && !withheld_by.contains(node.name())
+                && node.offers(&header.hash, self.config, self.now) >= detail
+                && !self.asked.was_withheld_by(node.name(), &header.hash, detail)
                 && !bodies.asked_for(&header.hash).contains(&node.name())
-                && (has_it || is_origin(node))
+                && self.has(graph, node, header)
         };
         // A block waits for a local node that is only busy: a public node is asked only if all local ones are late.
         let class = |node: &NodeFacts| (bodies.is_late(node.name()), node.group() == Group::Public);
@@ -266,7 +302,7 @@ impl<T: Transaction> Situation<'_, T> {
             Some(class(node)) == best && bodies.load(node.name()) < self.config.requests_per_node
         };
         let rank = |node: &&NodeFacts| {
-            (class(node), node.withheld_block(), !is_origin(node), bodies.load(node.name()))
+            (class(node), node.has_withheld_block(), !is_origin(node), bodies.load(node.name()))
         };
         candidates.into_iter().filter(is_free).min_by_key(rank)
     }
@@ -290,7 +326,7 @@ impl<'a> Bodies<'a> {
             late_blocks: HashSet::new(),
         };
         for flight in flights {
-            let Question::Block(header) = &flight.question else { continue };
+            let Question::Block(header, _) = &flight.question else { continue };
             bodies.begin(&flight.node);
             bodies.asked.entry(header.hash).or_default().push(&flight.node);
             if flight.cycle < cycle {

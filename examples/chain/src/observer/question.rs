@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Start;
-use crate::{Hash, Header, Height};
+use crate::{Detail, Hash, Header, Height};
 
 /// What a node is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,8 @@ pub(super) enum Question {
         from: Height,
         to: Height,
     },
-    Block(Header),
+    /// So much of this block.
+    Block(Header, Detail),
 }
 
 /// What a question is for.
@@ -68,7 +69,7 @@ impl Question {
             Self::Root { .. } => Purpose::Root,
             Self::Down { .. } | Self::Up { .. } => Purpose::Headers,
             Self::Ahead { .. } => Purpose::Ahead,
-            Self::Block(_) => Purpose::Block,
+            Self::Block(..) => Purpose::Block,
         }
     }
 
@@ -78,7 +79,7 @@ impl Question {
             Self::Final(_) => "finalised",
             Self::Root { .. } | Self::Down { .. } => "header",
             Self::Up { .. } | Self::Ahead { .. } => "header_at",
-            Self::Block(_) => "block",
+            Self::Block(..) => "block",
         }
     }
 }

@@ -193,8 +193,7 @@ async fn a_true_rewind_is_followed_at_the_sixth_look() {
     tree.advance(&n1, "a8");
     for look in 1..=5 {
         assert_eq!(watched.events().await, [""; 0], "look {look}");
-        let seen = watched.runtime.handle().latest_snapshot().unwrap();
-        let view = &seen.value;
+        let view = watched.last_view();
         assert_eq!([view.tip, view.head, view.node("n1").unwrap().head].map(show), ["a10"; 3]);
     }
     assert_eq!(watched.events().await, ["n1 rewound a10 to a8", "reverted a10 a9 to a8"]);

@@ -7,6 +7,7 @@ mod calls;
 mod catch_up;
 mod checked;
 mod common;
+mod details;
 mod errors_print;
 mod fast;
 mod final_blocks;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use watchkeeper_chain::ChainView;
 use watchkeeper_chain::adapter::ChainError;
 
-use crate::common::{Node, SECOND, Tree, Watched, config, hash, local};
+use crate::common::{Node, SECOND, Tree, Watched, config, hash, local, long, show};
 
 fn refused() -> ChainError {
     ChainError::Refused { endpoint: "n1".to_owned(), method: "any", reason: "busy".to_owned() }
@@ -76,6 +76,44 @@ async fn the_head_of_a_node_that_reports_no_finality_counts() {
         tokio::time::sleep(config().request_timeout + SECOND).await;
         assert_eq!(watched.events().await, ["finalised a1"]);
     }
+}
+
+/// The requests come at longer and longer intervals; between them the node answers all else.
+#[tokio::test(start_paused = true)]
+async fn an_error_of_finality_is_shown_at_each_look_until_it_is_over() {
+    let tree = Tree::new("g a1 a2 a3");
+    let n1 = tree.node("a2");
+    n1.script().finalised = Some(hash("a1"));
+    let watched = Watched::start(config(), local(&[("n1", &n1)])).await;
+    watched.cycle().await;
+    n1.script().fails.insert("finalised", refused());
+    tree.advance(&n1, "a3");
+    for look in 0..90 {
+        assert_eq!(error(&watched.cycle().await), "n1 refused any: busy", "look {look}");
+        tokio::time::sleep(SECOND).await;
+    }
+    n1.script().fails.clear();
+    tokio::time::sleep(config().identify_every + SECOND).await;
+    assert_eq!(error(&watched.cycle().await), "");
+}
+
+/// Before the first final block a node has nothing to report, and says so with an error.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_never_had_a_final_block_is_not_shown_with_an_error() {
+    let tree = Tree::new(&long("a", 40));
+    let n1 = tree.node("g");
+    n1.script().fails.insert("finalised", refused());
+    let watched = Watched::start(config(), local(&[("n1", &n1)])).await;
+    for height in 1..=40 {
+        tree.advance(&n1, &format!("a{height}"));
+        let view = watched.cycle().await;
+        assert_eq!((error(&view), show(view.head)), (String::new(), format!("a{height}")));
+        tokio::time::sleep(SECOND).await;
+    }
+    n1.script().fails.clear();
+    n1.script().finalised = Some(hash("a30"));
+    tokio::time::sleep(config().identify_every + SECOND).await;
+    assert_eq!(show(watched.cycle().await.finalised), "a30");
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::nodes::Holders;
 use super::{ChainConfig, Progress, Start};
-use crate::{Block, ChainEvent, Graph, Hash, Header, Height, OnBranch, Transaction};
+use crate::{Block, ChainEvent, Detail, Graph, Hash, Header, Height, OnBranch, Transaction};
 use blocks::Blocks;
 use catch_up::CatchUp;
 
@@ -24,6 +24,7 @@ pub(super) struct CanonicalBranch<T> {
     rivals: Vec<Header>,
     catch_up: CatchUp,
     blocks: Blocks<T>,
+    detail: Detail,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +61,14 @@ impl<T: Transaction> CanonicalBranch<T> {
         };
         let ends = ends.map(|(root, tip)| Ends { tip: *tip, anchor: *root, finalised: *root });
         let catch_up = CatchUp::default();
-        Self { ends, tip_was_left: false, rivals: Vec::new(), catch_up, blocks: Blocks::new() }
+        Self {
+            ends,
+            tip_was_left: false,
+            rivals: Vec::new(),
+            catch_up,
+            blocks: Blocks::new(),
+            detail: config.detail,
+        }
     }
 
     pub(super) fn begin_at(&mut self, root: Header) {
@@ -172,8 +180,7 @@ impl<T: Transaction> CanonicalBranch<T> {
     /// Moves the tip as far as the blocks are there, and returns how the branch changed.
     pub(super) fn follow(&mut self, graph: &Graph, switch: &BranchSwitch) -> Option<ChainEvent<T>> {
         let Ends { tip, .. } = self.ends.as_mut()?;
-        let blocks =
-            switch.connected.iter().map_while(|header| self.blocks.get(&header.hash).map(Arc::clone));
+        let blocks = switch.connected.iter().map_while(|header| body(&self.blocks, header, self.detail));
         let new: Vec<Arc<Block<T>>> = blocks.collect();
         let ancestor = switch.ancestor;
         let next = new.last().map_or(ancestor, |block| block.header);
@@ -284,6 +291,12 @@ impl<T: Transaction> CanonicalBranch<T> {
     pub(super) fn keep_blocks(&mut self, limit: usize) {
         self.blocks.keep(limit);
     }
+}
+
+/// A block, if it is there or not wanted.
+fn body<T>(blocks: &Blocks<T>, header: &Header, detail: Detail) -> Option<Arc<Block<T>>> {
+    let unread = || (detail == Detail::Header).then(|| Arc::new(Block::unread(*header)));
+    blocks.get(&header.hash).map(Arc::clone).or_else(unread)
 }
 
 impl Ends {

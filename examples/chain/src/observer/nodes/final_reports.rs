@@ -1,9 +1,11 @@
 //! What a node reports as final.
 
+use std::mem::discriminant;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::adapter::ChainError;
 use crate::observer::ChainConfig;
 use crate::{Hash, Header};
 
@@ -16,6 +18,8 @@ pub(super) struct FinalReports {
     /// How many consecutive requests had no answer, and until when it is not asked.
     failures: u32,
     backoff_until: Option<Instant>,
+    /// The first error of the last kind.
+    error: Option<ChainError>,
 }
 
 impl FinalReports {
@@ -36,8 +40,16 @@ impl FinalReports {
         *self = Self { block, reported_at: Some((head, now)), ..Self::default() };
     }
 
+    /// Why it does not report what is final, if it ever has: most chains have nothing final at first, or never.
+    pub(super) fn error(&self) -> Option<&ChainError> {
+        self.error.as_ref().filter(|_| self.block.is_some())
+    }
+
     /// The node is asked again after an interval, which doubles each time.
-    pub(super) fn failed(&mut self, config: &ChainConfig, now: Instant) {
+    pub(super) fn failed(&mut self, error: ChainError, config: &ChainConfig, now: Instant) {
+        if self.error.as_ref().map(discriminant) != Some(discriminant(&error)) {
+            self.error = Some(error);
+        }
         let rest = config.interval.saturating_mul(1 << self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
         self.backoff_until = now.checked_add(rest.min(config.identify_every));
@@ -45,6 +57,6 @@ impl FinalReports {
 
     /// They are of another chain.
     pub(super) fn forget(&mut self) {
-        (self.block, self.reported_at) = (None, None);
+        (self.block, self.reported_at, self.error) = (None, None, None);
     }
 }

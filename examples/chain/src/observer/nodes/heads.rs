@@ -228,16 +228,13 @@ impl Heads {
     /// A heavier branch is followed at once.
     fn switch(&mut self, graph: Option<&Graph>, accepted: Header, head: Header, now: Instant) -> HeadChange {
         let is_linked = |header: &Header| graph.is_some_and(|graph| graph.contains(&header.hash));
-        let provisional = match self.provisional {
-            Some(provisional) => {
-                let (looks, between) = (provisional.looks.saturating_add(1), Some((accepted, 1)));
-                Provisional { looks, between, ..provisional }
-            }
-            None => {
-                let between = self.doubt.map(|doubt| (doubt.head, doubt.looks));
-                Provisional { before: accepted, since: now, looks: 1, between }
-            }
-        };
+        let between = self.doubt.map(|doubt| (doubt.head, doubt.looks));
+        let new = Provisional { before: accepted, since: now, looks: 1, between };
+        let provisional = self.provisional.map_or(new, |provisional| Provisional {
+            looks: provisional.looks.saturating_add(1),
+            between: Some((accepted, 1)),
+            ..provisional
+        });
         self.provisional =
             Some(provisional).filter(|provisional| is_linked(&provisional.before) && !is_linked(&head));
         (self.accepted, self.doubt) = (Some(head), None);
@@ -280,7 +277,7 @@ fn is_above(graph: Option<&Graph>, low: &Header, high: &Header) -> bool {
 fn is_apart(graph: Option<&Graph>, other: &Header, before: &Header, head: &Header) -> bool {
     let on_branch = graph.map(|graph| graph.is_on_branch(&other.hash, &head.hash));
     let is_below = other != before && is_above(graph, other, before);
-    on_branch == Some(OnBranch::No) || is_below || *other != *head && on_branch != Some(OnBranch::Yes)
+    is_below || other != head && on_branch != Some(OnBranch::Yes)
 }
 
 fn beside(graph: Option<&Graph>, accepted: &Header, head: &Header) -> Beside {

@@ -5,6 +5,7 @@ mod final_reports;
 mod heads;
 mod node;
 mod proof;
+mod returns;
 mod rise;
 mod standing;
 mod tip;
@@ -162,7 +163,7 @@ impl Nodes {
 
     /// Forgets nodes that have been silent for too long.
     pub(super) fn age(&mut self, config: &ChainConfig, now: Instant) {
-        self.by_name.retain(|_, node| node.age(config.forget_after, now));
+        self.by_name.retain(|_, node| node.age(config, now));
     }
 
     /// Whether most public nodes are not on branches above a root that they decided: the root was false, or only one
@@ -287,6 +288,11 @@ impl Nodes {
             }));
         }
         events
+    }
+
+    /// A block needs no other question.
+    pub(super) fn block_settled(&mut self, block: &Hash) {
+        self.by_name.values_mut().for_each(|node| node.block_settled(block));
     }
 
     /// Clears errors that are over.

@@ -10,6 +10,7 @@ use super::asked_head::AskedHead;
 use super::final_reports::FinalReports;
 use super::heads::{HeadChange, Heads, Patience};
 use super::proof::ChainProof;
+use super::returns::BlockReturns;
 use super::rise::Rise;
 use super::standing::StandingEvent::{
     Answered, FellSilent, ForkedBelowRoot, HeadAccepted, HeaderInvalid, HeaderInvalidBelow, Identified,
@@ -19,8 +20,9 @@ use super::standing::{Standing, StandingCommand, StandingEvent};
 use super::tip::{AtTip, Hold, LagChange};
 use super::troubles::Troubles;
 use crate::adapter::{ChainError, ChainIdentity};
+use crate::observer::probe::LONGEST_REST;
 use crate::observer::{ChainConfig, Group};
-use crate::{Graph, Hash, Header, Height};
+use crate::{Detail, Graph, Hash, Header, Height};
 
 /// What one node reported, and what it is to the observer. Only its methods change it.
 #[derive(Debug)]
@@ -43,8 +45,7 @@ pub(in crate::observer) struct NodeFacts {
     finality: FinalReports,
     /// How many consecutive requests for headers failed, were late or returned none.
     empty_responses: u32,
-    /// The last block that it was asked for.
-    last_block: LastBlock,
+    returns: BlockReturns,
     troubles: Troubles,
     at_tip: AtTip,
 }
@@ -53,12 +54,6 @@ pub(in crate::observer) struct NodeFacts {
 enum Presence {
     InSet,
     Left,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LastBlock {
-    Returned,
-    Withheld,
 }
 
 impl NodeFacts {
@@ -78,7 +73,7 @@ impl NodeFacts {
             rise: Rise::default(),
             finality: FinalReports::default(),
             empty_responses: 0,
-            last_block: LastBlock::Returned,
+            returns: BlockReturns::new(),
             troubles: Troubles::default(),
             at_tip: AtTip::default(),
         }
@@ -147,8 +142,23 @@ impl NodeFacts {
     }
 
     /// Whether it did not return the last block that it was asked for.
-    pub(in crate::observer) fn withheld_block(&self) -> bool {
-        self.last_block == LastBlock::Withheld
+    pub(in crate::observer) fn has_withheld_block(&self) -> bool {
+        self.returns.withheld_last()
+    }
+
+    /// How much of a block it can be asked for.
+    pub(in crate::observer) fn offers(&self, block: &Hash, config: &ChainConfig, now: Instant) -> Detail {
+        self.returns.offers(block, config.detail, config.identify_every, now)
+    }
+
+    /// Whether it is known not to return all of its blocks.
+    pub(in crate::observer) fn returns_less(&self) -> bool {
+        self.returns.error().is_some()
+    }
+
+    /// Whether its answer counts for how much of a block can be had: it is in the set, and does not fail.
+    pub(in crate::observer) fn has_a_say(&self) -> bool {
+        self.is_listed() && self.is_honest() && !self.health.is_failing()
     }
 
     /// Whether it has to be asked which chain it is on.
@@ -191,10 +201,12 @@ impl NodeFacts {
         self.troubles.last().is_some()
     }
 
-    /// Why it did not return its head; else why it is not believed; else the error of another request.
+    /// Why it did not return its head; else why it is not believed; else what it does not return: all of its blocks, what
+    /// is final after it had been, or the last other thing that it was asked for.
     pub(in crate::observer) fn error(&self) -> Option<&ChainError> {
         let invalid = self.invalid_header.as_ref().filter(|_| self.is_invalid());
-        self.troubles.failure().or(invalid).or_else(|| self.troubles.last())
+        let lacks = || self.returns.error().or_else(|| self.finality.error());
+        self.troubles.failure().or(invalid).or_else(lacks).or_else(|| self.troubles.last())
     }
 
     pub(in crate::observer) fn is_fresh(&self, now: Instant) -> bool {
@@ -367,8 +379,13 @@ impl NodeFacts {
     }
 
     /// It did not report what is final.
-    pub(in crate::observer) fn withheld_final(&mut self, config: &ChainConfig, now: Instant) {
-        self.finality.failed(config, now);
+    pub(in crate::observer) fn withheld_final(
+        &mut self,
+        error: ChainError,
+        config: &ChainConfig,
+        now: Instant,
+    ) {
+        self.finality.failed(error, config, now);
     }
 
     /// A request for headers ended.
@@ -389,9 +406,35 @@ impl NodeFacts {
         if has_head { self.on(ForkedBelowRoot) } else { &[] }
     }
 
-    /// Whether it returned a block that it was asked for.
-    pub(in crate::observer) fn returned_block(&mut self, is_there: bool) {
-        self.last_block = if is_there { LastBlock::Returned } else { LastBlock::Withheld };
+    /// It returned a block; `is_all` if it returned as much as is wanted of all blocks.
+    pub(in crate::observer) fn returned_block(&mut self, is_all: bool) {
+        self.returns.returned(is_all);
+    }
+
+    /// It did not return a block.
+    pub(in crate::observer) fn withheld_block(&mut self) {
+        self.returns.withheld();
+    }
+
+    /// Its answer says that it will not return so much of a block.
+    pub(in crate::observer) fn failed_block(
+        &mut self,
+        block: Hash,
+        at: Detail,
+        error: &ChainError,
+        cycle: u64,
+        now: Instant,
+    ) {
+        if self.returns.failed(block, at, error.clone(), cycle, now) {
+            tracing::warn!(
+                node = %self.name, %error, "a node does not return blocks as {at:?}: if no other does, less is read"
+            );
+        }
+    }
+
+    /// A block needs no other question.
+    pub(super) fn block_settled(&mut self, block: &Hash) {
+        self.returns.settled(block);
     }
 
     /// A request failed that was not for its head.
@@ -399,9 +442,11 @@ impl NodeFacts {
         self.troubles.failed(error, self.health.facts.answers);
     }
 
-    /// It asked for no requests for so long.
-    pub(in crate::observer) fn rest(&mut self, rest: Duration, now: Instant) {
-        self.troubles.rest(rest, now);
+    /// It is not asked for a while if it limits the rate of requests: for as long as it asked for, else `interval`.
+    pub(in crate::observer) fn rest_after(&mut self, error: &ChainError, interval: Duration, now: Instant) {
+        if let ChainError::RateLimited { retry_after, .. } = error {
+            self.troubles.rest(retry_after.unwrap_or(interval).min(LONGEST_REST), now);
+        }
     }
 
     /// Clears its last error if it has returned its head since, has no back-off, and has no open request.
@@ -412,9 +457,10 @@ impl NodeFacts {
     }
 
     /// Its head does not count after so long without an answer. Whether the node is kept.
-    pub(super) fn age(&mut self, forget_after: Duration, now: Instant) -> bool {
+    pub(super) fn age(&mut self, config: &ChainConfig, now: Instant) -> bool {
+        self.returns.age(config.identify_every, now);
         let last = self.health.facts.last_success;
-        let is_silent = last.is_some_and(|last| now.saturating_duration_since(last) >= forget_after);
+        let is_silent = last.is_some_and(|last| now.saturating_duration_since(last) >= config.forget_after);
         if is_silent {
             self.on(FellSilent);
         }

@@ -119,6 +119,7 @@ impl Standing {
         use Standing::{
             Diverged, Foreign, Forgotten, Invalid, InvalidBelow, Quarantined, Trusted, Unidentified,
         };
+        #[expect(clippy::match_same_arms, reason = "one arm for each event")]
         let (to, commands): (Self, &'static [StandingCommand]) = match (*self, event) {
             (Forgotten, Answered) | (Foreign, Identified) => (Unidentified, &[]),
             (InvalidBelow, Identified) => (Invalid, &[]),

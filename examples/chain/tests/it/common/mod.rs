@@ -183,6 +183,11 @@ where
         self.runtime.poll_now_and_wait().await.unwrap().value.clone()
     }
 
+    /// The view of the last cycle.
+    pub(crate) fn last_view(&self) -> O::Snapshot {
+        self.runtime.handle().latest_snapshot().unwrap().value.clone()
+    }
+
     /// The events since the last call.
     pub(crate) fn emitted(&mut self) -> Vec<O::Event> {
         let batches = std::iter::from_fn(|| self.subscription.try_recv()).map(Result::unwrap);

@@ -12,7 +12,7 @@ use crate::observer::fetch::Found;
 use crate::observer::plan::Planned;
 use crate::observer::question::{Flight, Question};
 use crate::observer::{ChainConfig, Group, Start};
-use crate::{Block, Hash, Header, Transaction};
+use crate::{Block, Detail, Hash, Header, Transaction};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Nothing;
@@ -144,7 +144,7 @@ impl Drawn {
     pub(super) fn block(&mut self, node: &str, block: &str, is_there: bool) -> &mut Self {
         let header = self.header(block);
         let answer = if is_there { Ok(Some(Block::new(header, Vec::new()))) } else { Err(refused()) };
-        self.found(node, Found::Block(header, answer))
+        self.found(node, Found::Block(header, Detail::Results, answer))
     }
 
     /// A question is in flight since this cycle, or since the last one.
@@ -198,6 +198,7 @@ fn in_words(question: &Question) -> String {
         Question::Down { from, .. } => format!("down from {}", name(*from)),
         Question::Up { from, to, .. } => format!("up {from} to {to}"),
         Question::Ahead { from, to } => format!("ahead {from} to {to}"),
-        Question::Block(header) => format!("block {}", name(header.hash)),
+        Question::Block(header, Detail::Results) => format!("block {}", name(header.hash)),
+        Question::Block(header, detail) => format!("{detail:?} of block {}", name(header.hash)),
     }
 }

@@ -4,6 +4,7 @@ mod drawn;
 
 use std::time::Duration;
 
+use crate::Detail;
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::observer::fetch::Found;
 use crate::observer::question::Question;
@@ -188,7 +189,7 @@ fn a_block_is_asked_of_one_node_and_of_a_second_if_the_first_is_late() {
                 "what is in flight is not",
                 |at| {
                     let block = at.header("a1");
-                    both(at).in_flight("n1", Question::Block(block), false);
+                    both(at).in_flight("n1", Question::Block(block, Detail::Results), false);
                 },
                 &["n1 block a2"],
             ),
@@ -196,7 +197,7 @@ fn a_block_is_asked_of_one_node_and_of_a_second_if_the_first_is_late() {
                 "n1 is late: n2 is asked for all",
                 |at| {
                     let block = at.header("a1");
-                    both(at).in_flight("n1", Question::Block(block), true);
+                    both(at).in_flight("n1", Question::Block(block, Detail::Results), true);
                 },
                 &["n2 block a1", "n2 block a2"],
             ),
@@ -204,8 +205,8 @@ fn a_block_is_asked_of_one_node_and_of_a_second_if_the_first_is_late() {
                 "both are late",
                 |at| {
                     let block = at.header("a1");
-                    both(at).in_flight("n1", Question::Block(block), true);
-                    at.in_flight("n2", Question::Block(block), true);
+                    both(at).in_flight("n1", Question::Block(block, Detail::Results), true);
+                    at.in_flight("n2", Question::Block(block, Detail::Results), true);
                 },
                 &["n1 block a2"],
             ),
@@ -239,7 +240,7 @@ fn public_nodes_are_asked_for_blocks_only_if_all_local_ones_are_late() {
                 "the local node is late",
                 |at| {
                     let block = at.header("a1");
-                    both(at).in_flight("z", Question::Block(block), true);
+                    both(at).in_flight("z", Question::Block(block, Detail::Results), true);
                 },
                 &["a block a1"],
             ),
@@ -250,6 +251,50 @@ fn public_nodes_are_asked_for_blocks_only_if_all_local_ones_are_late() {
             ),
         ],
     );
+}
+
+/// ```text
+/// g - a1 - a2
+/// ```
+#[test]
+fn less_of_a_block_is_asked_for_when_no_node_that_has_it_returns_more() {
+    fn refused_by(at: &mut Drawn, nodes: &[&str], looks: u32) {
+        at.local("n1", "a1").local("n2", "a1");
+        for _ in 0..looks {
+            for node in nodes {
+                at.block(node, "a1", false);
+            }
+            at.later(SECOND);
+        }
+    }
+    check(
+        "g a1 a2",
+        |config| config,
+        &[
+            ("two looks are not enough", |at| refused_by(at, &["n1", "n2"], 2), &["n1 block a1"]),
+            ("three are", |at| refused_by(at, &["n1", "n2"], 3), &["n1 Transactions of block a1"]),
+            ("n2 may return it", |at| refused_by(at, &["n1"], 3), &["n2 block a1"]),
+            (
+                "the next block is asked for in full",
+                |at| {
+                    refused_by(at, &["n1", "n2"], 3);
+                    at.local("n1", "a2").local("n2", "a2");
+                },
+                &["n1 Transactions of block a1", "n1 block a2"],
+            ),
+            (
+                "the second block that n1 and n2 refused is not followed by a third",
+                |at| {
+                    refused_by(at, &["n1", "n2"], 3);
+                    at.local("n1", "a2").local("n2", "a2").block("n1", "a2", false).block("n2", "a2", false);
+                    at.later(SECOND);
+                },
+                &["n1 Transactions of block a1", "n1 Transactions of block a2"],
+            ),
+        ],
+    );
+    let at = |config| ChainConfig { detail: Detail::Header, ..config };
+    check("g a1 a2", at, &[("only headers are read", |at| _ = at.local("n1", "a1"), &[])]);
 }
 
 #[test]
