@@ -74,6 +74,16 @@ pub enum ChainEvent<T> {
         /// Its head now.
         to: Header,
     },
+    /// A node's address answers from several backends: its heads alternate between branches. Its last head stays until
+    /// [`ChainConfig::lighter_after`](crate::ChainConfig::lighter_after).
+    Flapping {
+        /// The node's name.
+        node: Arc<str>,
+        /// Its head.
+        head: Header,
+        /// The other head that it reports.
+        other: Header,
+    },
     /// A node is on a branch without a block that was final. It is not believed any more.
     FinalityBreached {
         /// The node's name.

@@ -47,7 +47,8 @@ async fn a_block_has_its_transactions_in_their_order() {
     let block = client.block(head.hash, Detail::Results).await.unwrap().unwrap();
     assert_eq!(block.header, head);
     let found: Vec<_> = block.transactions.iter().map(|it| (it.from, it.to, it.nonce, it.value)).collect();
-    let of = |from: usize, to: usize, nonce| (accounts[from], Some(accounts[to]), Some(nonce), Some(ether(1)));
+    let of =
+        |from: usize, to: usize, nonce| (accounts[from], Some(accounts[to]), Some(nonce), Some(ether(1)));
     assert_eq!(found.len(), 3);
     assert!([of(0, 1, 0), of(0, 2, 1), of(1, 2, 0)].iter().all(|wanted| found.contains(wanted)), "{found:?}");
     let hashes: Vec<_> = block.transactions.iter().map(|it| it.hash).collect();

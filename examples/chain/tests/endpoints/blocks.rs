@@ -53,7 +53,10 @@ async fn receipts_belong_to_the_transactions_of_their_block() {
         } else {
             let block = answer.unwrap().unwrap();
             let [transaction, _] = &block.transactions[..] else { panic!("{block:?}") };
-            assert_eq!((transaction.nonce, transaction.succeeded, transaction.to), (Some(7), Some(false), None));
+            assert_eq!(
+                (transaction.nonce, transaction.succeeded, transaction.to),
+                (Some(7), Some(false), None)
+            );
             assert_eq!(transaction.fee.unwrap().to_string(), "15");
         }
     }
