@@ -9,8 +9,8 @@ use watchkeeper::runtime::Cause;
 use watchkeeper_chain::adapter::ChainError;
 use watchkeeper_chain::{Agreement, NodeView};
 
-/// So many changes within the window are an alternation.
-const MOST_CHANGES: usize = 6;
+/// So many returns to an earlier condition within the window are an alternation.
+const MOST_RETURNS: usize = 3;
 const SHORTEST_WINDOW: Duration = Duration::from_mins(1);
 
 /// What an error has in common with the next one of its kind: the texts of nodes have ids, hashes and times in them,
@@ -124,8 +124,12 @@ impl Condition {
 pub(super) struct Conditions {
     window: Duration,
     last: Option<Kind>,
-    /// When the kind changed, within the window.
-    changes: VecDeque<Instant>,
+    /// Since when it is of that kind.
+    since: Instant,
+    /// The kinds within the window, and when each was last so.
+    seen: Vec<(Kind, Instant)>,
+    /// When it returned to one of them, within the window.
+    returns: VecDeque<Instant>,
     alternates: bool,
 }
 
@@ -133,31 +137,37 @@ impl Conditions {
     /// Of a node that is asked once in an interval. The window is a minute, and ten intervals if that is longer.
     pub(super) fn every(interval: Duration) -> Self {
         let window = SHORTEST_WINDOW.max(interval.saturating_mul(10));
-        Self { window, last: None, changes: VecDeque::new(), alternates: false }
+        let (seen, returns, since) = (Vec::new(), VecDeque::new(), Instant::now());
+        Self { window, last: None, since, seen, returns, alternates: false }
     }
 
     /// What is printed of the condition at this time; `None` if nothing is.
     pub(super) fn note(&mut self, now: Instant, condition: &Condition) -> Option<String> {
-        let is_new = self.last.as_ref() != Some(&condition.kind);
-        if is_new && self.last.replace(condition.kind.clone()).is_some() {
-            self.changes.push_back(now);
+        let Condition { kind, text } = condition;
+        let is_new = self.last.as_ref() != Some(kind);
+        let window = self.window;
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < window;
+        self.seen.retain(|(_, at)| is_recent(*at));
+        self.returns.retain(|at| is_recent(*at));
+        if is_new {
+            if self.seen.iter().any(|(seen, _)| seen == kind) {
+                self.returns.push_back(now);
+            }
+            (self.last, self.since) = (Some(kind.clone()), now);
         }
-        while self.changes.front().is_some_and(|at| now.saturating_duration_since(*at) >= self.window) {
-            self.changes.pop_front();
-        }
+        self.seen.retain(|(seen, _)| seen != kind);
+        self.seen.push((kind.clone(), now));
         if self.alternates {
-            self.alternates = !self.changes.is_empty();
-            return (!self.alternates).then(|| condition.text.clone());
+            self.alternates = is_recent(self.since);
+            return (!self.alternates).then(|| text.clone());
         }
-        if self.changes.len() < MOST_CHANGES {
-            return is_new.then(|| condition.text.clone());
+        if self.returns.len() < MOST_RETURNS {
+            return is_new.then(|| text.clone());
         }
         self.alternates = true;
+        let window = humantime::format_duration(self.window);
         Some(format!(
-            "alternates: its condition has changed {MOST_CHANGES} times within {}, and is printed again when it stays \
-             for that long; last it {}",
-            humantime::format_duration(self.window),
-            condition.text
+            "alternates: its condition is printed again when it has stayed for {window}; for now it {text}"
         ))
     }
 }
@@ -215,7 +225,7 @@ mod tests {
 
     /// ```text
     /// looks:    fails, answers, fails, ... once a second for five minutes | then it answers
-    /// printed:  6 lines, "alternates"                                       after a minute "answers"
+    /// printed:  4 lines, "alternates"                                       after a minute "answers"
     /// ```
     #[test]
     fn a_node_that_alternates_is_printed_as_such_once_and_again_when_it_is_steady() {
@@ -229,13 +239,12 @@ mod tests {
             printed.extend(line.map(|line| (second, line)));
         }
         let seconds: Vec<_> = printed.iter().map(|(second, _)| *second).collect();
-        assert_eq!(seconds, [0, 1, 2, 3, 4, 5, 6, 359], "{printed:#?}");
-        assert!(
-            printed[6].1.starts_with("alternates: its condition has changed 6 times within 1m"),
-            "{printed:#?}"
+        assert_eq!(seconds, [0, 1, 2, 3, 4, 359], "{printed:#?}");
+        let expected = format!(
+            "alternates: its condition is printed again when it has stayed for 1m; for now it {}",
+            fails.text
         );
-        assert!(printed[6].1.ends_with(&format!("; last it {}", fails.text)), "{printed:#?}");
-        assert_eq!(printed[7].1, "answers");
+        assert_eq!((&printed[4].1, &*printed[5].1), (&expected, "answers"));
     }
 
     /// A node that is asked each 20 s changes three times a minute.
@@ -247,7 +256,18 @@ mod tests {
         let looks = (0_u32..100).zip(conditions.iter().cycle());
         let printed =
             looks.filter_map(|(look, condition)| printing.note(began + interval * look, condition)).count();
-        assert_eq!(printed, MOST_CHANGES + 1);
+        assert_eq!(printed, 5);
+    }
+
+    /// One that is asked for its chain again each 30 s, and has no error meanwhile.
+    #[test]
+    fn a_condition_that_comes_back_twice_a_minute_alternates() {
+        let (began, mut printing) = (Instant::now(), Conditions::every(SECOND));
+        let looks = (0..600_u32).map(|second| (second, second % 30 == 0));
+        let condition = |is_asked| if is_asked { limited(1) } else { untrue("block 1") };
+        let printed = looks
+            .filter_map(|(second, is_asked)| printing.note(began + SECOND * second, &condition(is_asked)));
+        assert_eq!(printed.count(), 5);
     }
 
     #[test]
@@ -255,7 +275,7 @@ mod tests {
         let conditions = [limited(1), untrue("block 1")];
         let (began, mut printing) = (Instant::now(), Conditions::every(SECOND));
         let changes = (0_u32..100).zip(conditions.iter().cycle());
-        let far = changes.filter_map(|(nth, condition)| printing.note(began + 20 * SECOND * nth, condition));
+        let far = changes.filter_map(|(nth, condition)| printing.note(began + 40 * SECOND * nth, condition));
         assert_eq!(far.count(), 100);
     }
 }

@@ -7,4 +7,6 @@ mod balance;
 mod blocks;
 mod command;
 mod fake;
+#[allow(dead_code, unused_imports, reason = "some modes are for a start by hand")]
+mod misbehaving;
 mod observed;
