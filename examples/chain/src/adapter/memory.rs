@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{ChainClient, ChainError, ChainIdentity};
+use super::{ChainClient, ChainError, ChainIdentity, Log, LogFilter, LogScope};
 use crate::{Block, Detail, Hash, Header, Height, Transaction};
 
 /// One node; clones are the same node.
@@ -27,6 +27,10 @@ pub struct Script<T> {
     pub head: Option<Hash>,
     /// Its last final block.
     pub finalised: Option<Hash>,
+    /// The logs of its blocks, by the hash of the block.
+    pub logs: HashMap<Hash, Vec<Log>>,
+    /// How many logs it returns at once.
+    pub log_limits: LogLimits,
     /// Methods that return an error; `""` is any method.
     pub fails: HashMap<&'static str, ChainError>,
     /// Methods that never return; `""` is any method.
@@ -35,6 +39,48 @@ pub struct Script<T> {
     pub latency: Duration,
     /// How often it was asked, by method.
     pub calls: BTreeMap<&'static str, usize>,
+}
+
+/// What a node refuses with [`ChainError::RangeTooLarge`]; by default nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogLimits {
+    /// More blocks than these.
+    pub blocks: Option<u64>,
+    /// More logs than these in an answer.
+    pub results: Option<usize>,
+    /// How many blocks the refusal says would be answered.
+    pub states: Option<u64>,
+}
+
+impl<T: Transaction> Script<T> {
+    /// The header at this height of the branch of `head`.
+    fn header_at(&self, height: Height) -> Option<Header> {
+        let header = |hash| self.blocks.get(&hash).map(|block| block.header);
+        let branch = std::iter::successors(header(self.head?), |above| header(above.parent));
+        branch.take_while(|header| header.height >= height).find(|header| header.height == height)
+    }
+
+    fn logs(&self, filter: &LogFilter, scope: &LogScope) -> Result<Option<Vec<Log>>, ChainError> {
+        let hashes: Option<Vec<Hash>> = match scope {
+            LogScope::Block(hash) => self.blocks.contains_key(hash).then(|| vec![*hash]),
+            LogScope::Range(range) => {
+                range.clone().map(|height| Some(self.header_at(height)?.hash)).collect()
+            }
+        };
+        let Some(hashes) = hashes else { return Ok(None) };
+        let logs = hashes.iter().filter_map(|hash| self.logs.get(hash)).flatten();
+        let logs: Vec<Log> = logs.filter(|log| filter.matches(log)).cloned().collect();
+        let LogLimits { blocks, results, states } = self.log_limits;
+        let reason = if blocks.is_some_and(|limit| scope.blocks() > limit) {
+            format!("{scope} are too many")
+        } else if results.is_some_and(|limit| logs.len() > limit) {
+            format!("{} logs are too many", logs.len())
+        } else {
+            return Ok(Some(logs));
+        };
+        let endpoint = "memory".to_owned();
+        Err(ChainError::RangeTooLarge { endpoint, method: "logs", reason, at_most: states })
+    }
 }
 
 impl<T: Transaction> MemoryNode<T> {
@@ -46,6 +92,8 @@ impl<T: Transaction> MemoryNode<T> {
             blocks: HashMap::new(),
             head: None,
             finalised: None,
+            logs: HashMap::new(),
+            log_limits: LogLimits::default(),
             fails: HashMap::new(),
             hangs: Vec::new(),
             latency: Duration::ZERO,
@@ -103,17 +151,14 @@ impl<T: Transaction> ChainClient for MemoryNode<T> {
     }
 
     async fn header_at(&self, height: Height) -> Result<Option<Header>, ChainError> {
-        let block = |script: &Script<T>, hash| script.blocks.get(&hash).map(|block| block.header);
-        let branch = |script: &Script<T>| {
-            let head = block(script, script.head?);
-            std::iter::successors(head, |header| block(script, header.parent))
-                .take_while(|header| header.height >= height)
-                .find(|header| header.height == height)
-        };
-        self.asked("header_at", branch).await
+        self.asked("header_at", |script| script.header_at(height)).await
     }
 
     async fn block(&self, hash: Hash, _: Detail) -> Result<Option<Block<T>>, ChainError> {
         self.asked("block", |script| script.blocks.get(&hash).cloned()).await
+    }
+
+    async fn logs(&self, filter: &LogFilter, scope: &LogScope) -> Result<Option<Vec<Log>>, ChainError> {
+        self.asked("logs", |script| script.logs(filter, scope)).await?
     }
 }

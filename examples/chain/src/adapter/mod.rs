@@ -1,6 +1,7 @@
 //! Clients of one node of a chain.
 
 pub mod ethereum;
+mod logs;
 mod memory;
 
 use std::fmt;
@@ -12,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::{Block, Detail, Hash, Header, Height, Transaction};
 use watchkeeper::report::debug_as_text;
 
-pub use memory::{MemoryNode, Script};
+pub use logs::{
+    InvalidRangeSize, Log, LogFilter, LogPiece, LogReader, LogScope, LogWalk, LogsError, OneBlock, RangeSize,
+};
+pub use memory::{LogLimits, MemoryNode, Script};
 
 /// One node of one chain, for the observer.
 ///
@@ -41,6 +45,16 @@ pub trait ChainClient: Clone + Send + Sync + 'static {
     /// The block of this hash, on any branch: its transactions, and their results if `detail` asks for them.
     async fn block(&self, hash: Hash, detail: Detail)
     -> Result<Option<Block<Self::Transaction>>, ChainError>;
+
+    /// All logs of these blocks that match the filter, by height and by their position in the block. `Ok(None)` if the
+    /// node does not have one of the blocks; no logs, without a question, for a range without blocks.
+    ///
+    /// One question: nodes limit the blocks and the logs of an answer, with [`ChainError::RangeTooLarge`].
+    /// [`LogReader`] asks for long ranges. A client is not required to have logs: by default the answer is
+    /// [`ChainError::NoLogs`].
+    async fn logs(&self, _filter: &LogFilter, _scope: &LogScope) -> Result<Option<Vec<Log>>, ChainError> {
+        Err(ChainError::NoLogs)
+    }
 }
 
 /// Which chain a node is on.
@@ -120,6 +134,24 @@ pub enum ChainError {
         /// The contradiction.
         reason: String,
     },
+    /// The node does not answer for so many blocks at once, or not with so many logs.
+    #[error(
+        "{endpoint} refused {method} for the size of its answer (ask for fewer blocks at once, or, for a single one, \
+         another node): {reason}"
+    )]
+    RangeTooLarge {
+        /// Host and port.
+        endpoint: String,
+        /// The method.
+        method: &'static str,
+        /// The node's reason.
+        reason: String,
+        /// For how many blocks it would answer, if the node states that. It need not be true.
+        at_most: Option<u64>,
+    },
+    /// The client has no logs.
+    #[error("this client has no logs: ask one that has, such as EthereumClient")]
+    NoLogs,
     /// The chain has no block.
     #[error("{endpoint} has no block: its chain is empty")]
     Empty {

@@ -10,6 +10,7 @@ mod deployer;
 mod faults;
 mod follow;
 mod heads;
+mod logs;
 mod observed;
 mod process;
 mod reorgs;

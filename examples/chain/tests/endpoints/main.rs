@@ -7,6 +7,7 @@ mod balance;
 mod blocks;
 mod command;
 mod fake;
+mod logs;
 #[allow(dead_code, unused_imports, reason = "some modes are for a start by hand")]
 mod misbehaving;
 mod observed;

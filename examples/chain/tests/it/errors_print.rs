@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use watchkeeper::runtime::StopReason;
 use watchkeeper::subscription::RecvError;
-use watchkeeper_chain::adapter::ChainError;
 use watchkeeper_chain::adapter::ethereum::EndpointError;
 use watchkeeper_chain::adapter::ethereum::anvil::AnvilError;
+use watchkeeper_chain::adapter::{ChainError, LogsError, OneBlock, RangeSize};
 use watchkeeper_chain::projection::checkpoint::{LoadError, SaveError};
 use watchkeeper_chain::projection::feed::FeedError;
 use watchkeeper_chain::projection::inclusion::NotFollowed;
@@ -57,6 +57,21 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
         (ChainError::Untrue { endpoint: endpoint(), method, reason: reason() }.into(),
          "n1 answered eth_call with what cannot be true (ask another node): busy"),
         (ChainError::Empty { endpoint: endpoint() }.into(), "n1 has no block: its chain is empty"),
+        (ChainError::RangeTooLarge { endpoint: endpoint(), method, reason: reason(), at_most: None }.into(),
+         "n1 refused eth_call for the size of its answer (ask for fewer blocks at once, or, for a single one, another \
+          node): busy"),
+        (ChainError::NoLogs.into(), "this client has no logs: ask one that has, such as EthereumClient"),
+        (LogsError::OneBlock { height: 7, source: ChainError::NoLogs }.into(),
+         "the logs of block 7 alone are too many for this node: ask another node, or with a narrower filter: this \
+          client has no logs: ask one that has, such as EthereumClient"),
+        (LogsError::Missing { from: 1, to: 2 }.into(),
+         "the node does not have blocks 1 to 2 now, though its head is not below: ask again, or another node"),
+        (LogsError::Node(ChainError::NoLogs).into(),
+         "this client has no logs: ask one that has, such as EthereumClient"),
+        (OneBlock.into(),
+         "a range of one block cannot be halved: ask another node, or with a narrower filter"),
+        (RangeSize::new(0, 7).unwrap_err().into(),
+         "a range of 0 blocks, at most 7, is no size: give at least 1, and no more than the most"),
         (ChainConfigError::Zero { field: "finality_depth" }.into(),
          "ChainConfig::finality_depth is zero: give it at least one"),
         (ChainConfigError::NoHeaders.into(), "Start::Known has no headers: give it the checkpoint's"),

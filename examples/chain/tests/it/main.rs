@@ -13,6 +13,7 @@ mod follow;
 mod graph;
 mod graph_model;
 mod lies;
+mod logs;
 mod nodes;
 mod observer_model;
 mod projection;

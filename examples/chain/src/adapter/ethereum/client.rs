@@ -9,14 +9,17 @@ use alloy::rpc::json_rpc::{ErrorPayload, RpcError, RpcRecv, RpcSend};
 use alloy::rpc::types;
 use alloy::transports::{TransportError, TransportErrorKind};
 use async_trait::async_trait;
+use http::StatusCode;
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::http::{HttpError, HttpTransport};
+use super::logs::{self, WireLog};
 use super::pace::Pace;
+use super::range_limit::{RangeLimit, range_limit};
 use super::wire::{self, RequestId, WireBlock, WireReceipt};
 use super::{Endpoint, EndpointError, EthereumTransaction};
-use crate::adapter::{ChainClient, ChainError, ChainIdentity};
+use crate::adapter::{ChainClient, ChainError, ChainIdentity, Log, LogFilter, LogScope};
 use crate::{Block, Detail, Hash, Header, Height};
 
 const BY_HASH: &str = "eth_getBlockByHash";
@@ -24,6 +27,7 @@ const BY_NUMBER: &str = "eth_getBlockByNumber";
 const RECEIPTS: &str = "eth_getBlockReceipts";
 const CHAIN_ID: &str = "eth_chainId";
 const BALANCE: &str = "eth_getBalance";
+const LOGS: &str = "eth_getLogs";
 
 /// The code of JSON-RPC for parameters that a node does not understand.
 const INVALID_PARAMETERS: i64 = -32602;
@@ -208,6 +212,10 @@ impl EthereumClient {
                         }
                         self.rate_limited(retry_after)
                     }
+                    HttpError::TookTooLong(_) => {
+                        ChainError::Unreachable { endpoint: self.name(), reason: error.to_string() }
+                    }
+                    HttpError::TooLong => malformed(&error.to_string()),
                     HttpError::Status(status) => self.refused(method, &format!("HTTP status {status}")),
                     HttpError::Malformed(reason) => malformed(&reason),
                 },
@@ -215,6 +223,37 @@ impl EthereumClient {
             },
             error => malformed(&error.to_string()),
         }
+    }
+
+    /// The error of a question for the logs of so many blocks. The client must have understood its size first: as any
+    /// other question it would be refused, malformed or limited in its rate.
+    fn logs_failure(&self, blocks: u64, error: TransportError) -> ChainError {
+        let too_large = |reason: &str, at_most| ChainError::RangeTooLarge {
+            endpoint: self.name(),
+            method: LOGS,
+            reason: self.endpoint.clear(reason),
+            at_most,
+        };
+        match &error {
+            RpcError::ErrorResp(refusal) => {
+                let data = refusal.data.as_ref().map(|data| data.get());
+                let reason = || format!("{} (code {})", refusal.message, refusal.code);
+                match range_limit(refusal.code, &refusal.message, data) {
+                    Some(RangeLimit::TooLarge { at_most }) => return too_large(&reason(), at_most),
+                    Some(RangeLimit::TookTooLong) if blocks > 1 => return too_large(&reason(), None),
+                    _ => {}
+                }
+            }
+            RpcError::Transport(TransportErrorKind::Custom(cause)) => match cause.downcast_ref() {
+                Some(HttpError::TooLong | HttpError::Status(StatusCode::PAYLOAD_TOO_LARGE)) => {
+                    return too_large(&cause.to_string(), None);
+                }
+                Some(HttpError::TookTooLong(_)) if blocks > 1 => return too_large(&cause.to_string(), None),
+                _ => {}
+            },
+            _ => {}
+        }
+        self.failure(LOGS, error)
     }
 
     fn name(&self) -> String {
@@ -293,6 +332,26 @@ impl ChainClient for EthereumClient {
             .map(Some)
             .map_err(|reason| self.untrue(BY_HASH, reason))
     }
+
+    async fn logs(&self, filter: &LogFilter, scope: &LogScope) -> Result<Option<Vec<Log>>, ChainError> {
+        let blocks = scope.blocks();
+        if blocks == 0 {
+            return Ok(Some(Vec::new()));
+        }
+        let answer = match self.in_time(self.rpc.request(LOGS, (logs::parameter(filter, scope),))).await {
+            Err(ChainError::TimedOut { endpoint, after }) if blocks > 1 => {
+                let reason = format!("it gave no answer for {blocks} blocks within {after:?}");
+                return Err(ChainError::RangeTooLarge { endpoint, method: LOGS, reason, at_most: None });
+            }
+            answer => answer?,
+        };
+        let answer: Option<Vec<WireLog>> = match answer {
+            Err(RpcError::ErrorResp(error)) if is_missing_block(&error) => None,
+            answer => answer.map_err(|error| self.logs_failure(blocks, error))?,
+        };
+        let answer = answer.map(|answer| logs::logs(answer, filter, scope)).transpose();
+        answer.map_err(|reason| self.untrue(LOGS, reason))
+    }
 }
 
 /// The codes and texts of providers for a limited rate.
@@ -303,6 +362,19 @@ fn is_rate_limit<E>(error: &ErrorPayload<E>) -> bool {
 /// The answer of some nodes for a missing block, above all if none is final yet; others answer with null.
 fn is_unknown_block<E>(error: &ErrorPayload<E>) -> bool {
     error.code == UNKNOWN_BLOCK || error.message.to_ascii_lowercase().contains("block not found")
+}
+
+/// The answer of nodes to a question for logs of a block that they do not have, or not yet.
+fn is_missing_block<E>(error: &ErrorPayload<E>) -> bool {
+    const TEXTS: [&str; 5] = [
+        "unknown block",
+        "beyond current head",
+        "block is out of range",
+        "outofrange",
+        "after last accepted block",
+    ];
+    let message = error.message.to_ascii_lowercase();
+    is_unknown_block(error) || TEXTS.iter().any(|text| message.contains(text))
 }
 
 /// The texts of nodes and providers for a state or a block that was dropped; there is no code for it.

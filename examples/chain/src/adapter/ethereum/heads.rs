@@ -1,26 +1,35 @@
 //! New heads over WebSocket.
 
+mod state;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::{SinkExt, StreamExt};
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use rustls::ClientConfig;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use super::{Endpoint, EndpointError, tls};
+
+pub use state::{HeadsLost, HeadsState, HeadsStates};
 
 const SUBSCRIBE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":["newHeads"]}"#;
 
@@ -28,6 +37,8 @@ const SUBSCRIBE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","par
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A connection that is silent for this time is pinged, and closed after the same time again.
 const QUIET: Duration = Duration::from_secs(15);
+/// A subscription that stood for this time is no failure.
+const STEADY: Duration = Duration::from_secs(10);
 /// The time before the first attempt to connect again; it doubles with each that fails.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -37,12 +48,16 @@ const LARGEST_MESSAGE: usize = 1 << 20;
 /// Wakes an observation when a node announces a new head, until this value is dropped.
 ///
 /// Give the same [`Notify`] to [`ObservationConfig::wake`](watchkeeper::ObservationConfig::wake). An announced head is
-/// not read: it only starts the next poll sooner, and only the poll counts. So a lost connection loses nothing. It is
-/// made again after 100 ms, then 200 ms, up to 10 s; each new connection wakes too, for the heads that were missed. A
-/// connection that is silent for 30 s counts as lost.
+/// not read: it only starts the next poll sooner, and only the poll counts. So a lost connection loses nothing.
+///
+/// A lost connection is made again after 100 ms. That time doubles with each connection that does not stand for 10 s,
+/// up to 10 s, also if the server grants each subscription and breaks it. Each new connection wakes once, for the heads
+/// that were missed. A connection that is silent for 30 s, or sends what is not JSON, counts as lost.
+/// [`states`](Self::states) reports all this.
 #[derive(Debug)]
 pub struct NewHeads {
     task: JoinHandle<()>,
+    state: watch::Receiver<HeadsState>,
 }
 
 impl NewHeads {
@@ -57,8 +72,18 @@ impl NewHeads {
     /// Outside of a tokio runtime.
     pub fn follow(endpoint: Endpoint, wake: Arc<Notify>) -> Result<Self, EndpointError> {
         endpoint.require(["ws", "wss"], "ws or wss")?;
-        let follower = HeadFollower { endpoint, tls: Arc::new(tls::config()?), wake };
-        Ok(Self { task: tokio::spawn(follower.run()) })
+        let tls = Arc::new(tls::config()?);
+        let network = Network { endpoint: endpoint.clone(), tls };
+        let (publish, state) = watch::channel(HeadsState::Connecting);
+        let follower = HeadFollower { endpoint, dial: network, wake, state: publish };
+        Ok(Self { task: tokio::spawn(follower.run()), state })
+    }
+
+    /// Reads whether the node announces its heads, and why not. A new reader has read nothing of what was published
+    /// before.
+    #[must_use]
+    pub fn states(&self) -> HeadsStates {
+        HeadsStates(self.state.clone())
     }
 }
 
@@ -68,70 +93,125 @@ impl Drop for NewHeads {
     }
 }
 
-struct HeadFollower {
-    endpoint: Endpoint,
-    tls: Arc<ClientConfig>,
-    wake: Arc<Notify>,
+/// Makes connections.
+#[async_trait]
+trait Dial: Send + Sync {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send;
+
+    async fn dial(&self) -> Result<WebSocketStream<Self::Stream>, Lost>;
 }
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+struct Network {
+    endpoint: Endpoint,
+    tls: Arc<ClientConfig>,
+}
+
+#[async_trait]
+impl Dial for Network {
+    type Stream = MaybeTlsStream<TcpStream>;
+
+    async fn dial(&self) -> Result<WebSocketStream<Self::Stream>, Lost> {
+        let mut request = self.endpoint.secret_url().into_client_request().map_err(lost)?;
+        if let Some(authorization) = self.endpoint.secret_authorization() {
+            let value = HeaderValue::from_str(authorization).map_err(lost)?;
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(LARGEST_MESSAGE))
+            .max_frame_size(Some(LARGEST_MESSAGE));
+        let connector = Connector::Rustls(Arc::clone(&self.tls));
+        let connected = connect_async_tls_with_config(request, Some(config), true, Some(connector)).await;
+        connected.map(|(socket, _)| socket).map_err(lost)
+    }
+}
+
+struct HeadFollower<D> {
+    endpoint: Endpoint,
+    dial: D,
+    wake: Arc<Notify>,
+    state: watch::Sender<HeadsState>,
+}
 
 /// The fields of a node's message that are used.
 #[derive(Deserialize)]
 struct NodeMessage {
     method: Option<String>,
-    error: Option<serde_json::Value>,
+    result: Option<Value>,
+    error: Option<Value>,
 }
 
-/// Why a connection was lost.
+/// Why a connection was lost. The text may be long, and may contain secrets of the address.
 struct Lost(String);
 
-impl HeadFollower {
+impl<D: Dial> HeadFollower<D> {
     async fn run(self) {
         let mut pause = FIRST_PAUSE;
+        let mut failures = 0;
         loop {
-            let Lost(reason) = match self.subscribe().await {
+            let Lost(reason) = match subscribe(&self.dial).await {
                 Ok(socket) => {
-                    pause = FIRST_PAUSE;
                     self.wake.notify_one();
-                    listen(socket, &self.wake).await
+                    let granted = Instant::now();
+                    let lost = tokio::select! {
+                        lost = listen(socket, &self.wake) => lost,
+                        never = self.report_connected(failures) => match never {},
+                    };
+                    if granted.elapsed() >= STEADY {
+                        (pause, failures) = (FIRST_PAUSE, 0);
+                    }
+                    lost
                 }
                 Err(lost) => lost,
             };
-            let reason = self.endpoint.clear(&reason);
-            debug!(endpoint = %self.endpoint, reason, again_in = ?pause, "no connection for new heads");
+            failures += 1;
+            self.report_lost(&reason, failures, pause);
             sleep(pause).await;
             pause = LONGEST_PAUSE.min(pause * 2);
         }
     }
 
-    async fn subscribe(&self) -> Result<Socket, Lost> {
-        timeout(PATIENCE, async {
-            let mut request = self.endpoint.secret_url().into_client_request().map_err(lost)?;
-            if let Some(authorization) = self.endpoint.secret_authorization() {
-                let value = HeaderValue::from_str(authorization).map_err(lost)?;
-                request.headers_mut().insert(AUTHORIZATION, value);
-            }
-            let config = WebSocketConfig::default()
-                .max_message_size(Some(LARGEST_MESSAGE))
-                .max_frame_size(Some(LARGEST_MESSAGE));
-            let connector = Connector::Rustls(Arc::clone(&self.tls));
-            let (mut socket, _) = connect_async_tls_with_config(request, Some(config), true, Some(connector))
-                .await
-                .map_err(lost)?;
-            socket.send(Message::text(SUBSCRIBE)).await.map_err(lost)?;
-            loop {
-                match read(socket.next().await)? {
-                    Some(NodeMessage { error: Some(error), .. }) => return Err(lost(error)),
-                    // The answer, or a head that came before it.
-                    Some(_) => return Ok(socket),
-                    None => {}
-                }
-            }
-        })
-        .await
-        .unwrap_or_else(|_| Err(lost("it took too long to subscribe")))
+    /// Publishes a subscription, after failures only once it stood for a while.
+    async fn report_connected(&self, failures: u64) -> std::convert::Infallible {
+        if failures > 0 {
+            sleep(STEADY).await;
+            info!(endpoint = %self.endpoint, failures, "new heads are announced again");
+        }
+        self.state.send_replace(HeadsState::Connected);
+        pending().await
     }
+
+    /// Publishes a failure if it is the first, or their number has doubled.
+    fn report_lost(&self, reason: &str, failures: u64, again_in: Duration) {
+        let reason = self.endpoint.clear(reason);
+        if failures.is_power_of_two() {
+            warn!(endpoint = %self.endpoint, reason, failures, ?again_in, "no connection for new heads");
+            self.state.send_replace(HeadsState::Lost(HeadsLost { reason, failures, again_in }));
+        } else {
+            debug!(endpoint = %self.endpoint, reason, failures, ?again_in, "no connection for new heads");
+        }
+    }
+}
+
+/// Connects, and returns once the subscription is granted.
+async fn subscribe<D: Dial>(dial: &D) -> Result<WebSocketStream<D::Stream>, Lost> {
+    timeout(PATIENCE, async {
+        let mut socket = dial.dial().await?;
+        socket.send(Message::text(SUBSCRIBE)).await.map_err(lost)?;
+        loop {
+            match read(socket.next().await)? {
+                // The answer, or a head that came before it.
+                Some(NodeMessage { result: Some(_), .. } | NodeMessage { method: Some(_), .. }) => {
+                    return Ok(socket);
+                }
+                Some(_) => {
+                    return Err(lost("it answered the subscription with neither a result nor an error"));
+                }
+                None => {}
+            }
+        }
+    })
+    .await
+    .unwrap_or_else(|_| Err(lost("it took too long to subscribe")))
 }
 
 /// Wakes with each head, until the connection is lost.
@@ -166,124 +246,34 @@ fn read(
     message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>,
 ) -> Result<Option<NodeMessage>, Lost> {
     match message {
-        Some(Ok(Message::Text(text))) => serde_json::from_str(&text).map(Some).map_err(lost),
-        Some(Ok(Message::Close(_))) | None => Err(lost("it closed the connection")),
-        Some(Ok(_)) => Ok(None),
+        Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
+            Ok(NodeMessage { error: Some(error), .. }) => Err(lost(refusal(&error))),
+            Ok(message) => Ok(Some(message)),
+            Err(error) => Err(lost(format!("it sent a text that is no JSON-RPC ({error}): {text}"))),
+        },
+        Some(Ok(Message::Binary(bytes))) => {
+            let (length, text) = (bytes.len(), String::from_utf8_lossy(&bytes));
+            Err(lost(format!("it sent a binary message of {length} bytes, where a text is expected: {text}")))
+        }
+        Some(Ok(Message::Close(Some(CloseFrame { code, reason })))) if reason.is_empty() => {
+            Err(lost(format!("it closed the connection with code {code}")))
+        }
+        Some(Ok(Message::Close(Some(CloseFrame { code, reason })))) => {
+            Err(lost(format!("it closed the connection with code {code}: {reason}")))
+        }
+        Some(Ok(Message::Close(None))) | None => Err(lost("it closed the connection")),
+        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(None),
         Some(Err(error)) => Err(lost(error)),
+    }
+}
+
+fn refusal(error: &Value) -> String {
+    match (error["message"].as_str(), error["code"].as_i64()) {
+        (Some(message), Some(code)) => format!("it answered with an error: {message} (code {code})"),
+        _ => format!("it answered with an error: {error}"),
     }
 }
 
 fn lost(reason: impl fmt::Display) -> Lost {
     Lost(reason.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::{DuplexStream, duplex};
-    use tokio::net::TcpListener;
-    use tokio::time::Instant;
-    use tokio_tungstenite::accept_async;
-    use tokio_tungstenite::tungstenite::protocol::Role;
-
-    use super::*;
-
-    const LONG: Duration = Duration::from_mins(1);
-    const ANSWER: &str = r#"{"jsonrpc":"2.0","id":1,"result":"0x1"}"#;
-    const REFUSAL: &str = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no subscriptions"}}"#;
-    const HEAD: &str = r#"{"jsonrpc":"2.0","method":"eth_subscription","params":{"subscription":"0x1"}}"#;
-
-    /// A WebSocket server that is no node, and its follower.
-    struct Fake {
-        listener: TcpListener,
-        wake: Arc<Notify>,
-        _heads: NewHeads,
-    }
-
-    impl Fake {
-        async fn followed() -> Self {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let endpoint = format!("ws://{}", listener.local_addr().unwrap()).parse().unwrap();
-            let wake = Arc::new(Notify::new());
-            let heads = NewHeads::follow(endpoint, Arc::clone(&wake)).unwrap();
-            Self { listener, wake, _heads: heads }
-        }
-
-        /// Accepts a connection and reads its subscription.
-        async fn asked(&self) -> WebSocketStream<TcpStream> {
-            let (stream, _) = timeout(LONG, self.listener.accept()).await.unwrap().unwrap();
-            let mut socket = accept_async(stream).await.unwrap();
-            assert_eq!(socket.next().await.unwrap().unwrap(), Message::text(SUBSCRIBE));
-            socket
-        }
-
-        /// Accepts a connection and grants its subscription.
-        async fn subscribed(&self) -> WebSocketStream<TcpStream> {
-            let mut socket = self.asked().await;
-            socket.send(Message::text(ANSWER)).await.unwrap();
-            self.is_woken().await;
-            socket
-        }
-
-        async fn is_woken(&self) {
-            timeout(LONG, self.wake.notified()).await.unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn a_refused_subscription_wakes_nobody_and_is_tried_again() {
-        let fake = Fake::followed().await;
-        for _ in 0..2 {
-            fake.asked().await.send(Message::text(REFUSAL)).await.unwrap();
-        }
-        let mut socket = fake.asked().await;
-        assert!(timeout(Duration::ZERO, fake.wake.notified()).await.is_err());
-        socket.send(Message::text(ANSWER)).await.unwrap();
-        fake.is_woken().await;
-        socket.send(Message::text(HEAD)).await.unwrap();
-        fake.is_woken().await;
-    }
-
-    #[tokio::test]
-    async fn an_unreadable_message_ends_the_connection_and_the_next_one_wakes() {
-        let fake = Fake::followed().await;
-        let mut socket = fake.subscribed().await;
-        socket.send(Message::text("{")).await.unwrap();
-        fake.subscribed().await;
-    }
-
-    /// Both ends of a connection in memory with a buffer of `room` bytes: the node's, and ours.
-    async fn connection(room: usize) -> (WebSocketStream<DuplexStream>, WebSocketStream<DuplexStream>) {
-        let (node, ours) = duplex(room);
-        let node = WebSocketStream::from_raw_socket(node, Role::Server, None).await;
-        (node, WebSocketStream::from_raw_socket(ours, Role::Client, None).await)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_connection_is_kept_while_it_answers_pings() {
-        let (mut node, ours) = connection(1024).await;
-        let wake = Notify::new();
-        let began = Instant::now();
-        let answers = async {
-            for nth in 1..=5 {
-                // Reading a ping answers it.
-                let message = node.next().await.unwrap().unwrap();
-                assert!(message.is_ping(), "{message:?}");
-                assert_eq!(began.elapsed().as_secs(), nth * QUIET.as_secs());
-            }
-        };
-        tokio::select! {
-            Lost(reason) = listen(ours, &wake) => panic!("{reason}"),
-            () = answers => {}
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_connection_that_answers_no_ping_is_closed() {
-        for (room, says) in [(1024, "it was silent for too long"), (1, "it accepts no data")] {
-            let (_node, ours) = connection(room).await;
-            let began = Instant::now();
-            let Lost(reason) = listen(ours, &Notify::new()).await;
-            assert_eq!((&*reason, began.elapsed().as_secs()), (says, 2 * QUIET.as_secs()));
-        }
-    }
 }

@@ -40,6 +40,11 @@ pub(super) enum HttpError {
     RateLimited(Option<Duration>),
     #[error("HTTP status {0}")]
     Status(StatusCode),
+    /// The node or a gateway gave up on the question.
+    #[error("HTTP status {0}")]
+    TookTooLong(StatusCode),
+    #[error("it is longer than {LARGEST_ANSWER} bytes")]
+    TooLong,
     #[error("{0}")]
     Malformed(String),
 }
@@ -71,6 +76,9 @@ impl HttpTransport {
         let (head, body) = self.client.request(request).await.map_err(unreachable)?.into_parts();
         if head.status == StatusCode::TOO_MANY_REQUESTS {
             return Err(HttpError::RateLimited(retry_after(&head.headers)));
+        }
+        if matches!(head.status, StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT) {
+            return Err(HttpError::TookTooLong(head.status));
         }
         if is_passing(head.status) {
             return Err(HttpError::Unreachable(format!("HTTP status {}", head.status)));
@@ -117,14 +125,7 @@ impl Service<RequestPacket> for HttpTransport {
 
 /// Whether a status means that there is no node to answer right now.
 fn is_passing(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::REQUEST_TIMEOUT
-            | StatusCode::TOO_EARLY
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT
-    )
+    matches!(status, StatusCode::TOO_EARLY | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// Only seconds are understood: a date is not worth a parser.
@@ -138,11 +139,7 @@ fn unreachable(error: impl Error) -> HttpError {
 }
 
 fn broken_off(error: &(dyn Error + Send + Sync + 'static)) -> HttpError {
-    if error.is::<LengthLimitError>() {
-        HttpError::Malformed(format!("it is longer than {LARGEST_ANSWER} bytes"))
-    } else {
-        HttpError::Unreachable(chain(error))
-    }
+    if error.is::<LengthLimitError>() { HttpError::TooLong } else { HttpError::Unreachable(chain(error)) }
 }
 
 /// An error with its causes, which hyper's text leaves out. Not truncated: secrets are removed from it first.

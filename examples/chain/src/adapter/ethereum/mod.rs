@@ -39,7 +39,9 @@ mod client;
 mod endpoint;
 mod heads;
 mod http;
+mod logs;
 mod pace;
+mod range_limit;
 mod tls;
 mod transaction;
 mod wire;
@@ -49,5 +51,5 @@ pub use alloy::rpc::types::TransactionRequest;
 
 pub use client::EthereumClient;
 pub use endpoint::{Endpoint, EndpointError};
-pub use heads::NewHeads;
+pub use heads::{HeadsLost, HeadsState, HeadsStates, NewHeads};
 pub use transaction::EthereumTransaction;
