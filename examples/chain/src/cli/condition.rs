@@ -56,6 +56,10 @@ enum Kind {
     Breached,
     OtherChain(String),
     Error(ErrorKind),
+    /// Whether the connection for new heads is lost.
+    Heads {
+        lost: bool,
+    },
     /// It does not return its head.
     Fails(Option<ErrorKind>, Option<Cause>),
 }
@@ -107,6 +111,11 @@ impl Condition {
         Self { kind: Kind::OtherChain(found.to_owned()), text }
     }
 
+    /// Of a connection for new heads.
+    pub(super) fn heads(lost: bool, text: String) -> Self {
+        Self { kind: Kind::Heads { lost }, text }
+    }
+
     /// It does not report its chain.
     pub(super) fn failing(error: ChainError) -> Self {
         Self {
@@ -131,6 +140,7 @@ pub(super) struct Conditions {
     /// When it returned to one of them, within the window.
     returns: VecDeque<Instant>,
     alternates: bool,
+    changed: bool,
 }
 
 impl Conditions {
@@ -138,7 +148,12 @@ impl Conditions {
     pub(super) fn every(interval: Duration) -> Self {
         let window = SHORTEST_WINDOW.max(interval.saturating_mul(10));
         let (seen, returns, since) = (Vec::new(), VecDeque::new(), Instant::now());
-        Self { window, last: None, since, seen, returns, alternates: false }
+        Self { window, last: None, since, seen, returns, alternates: false, changed: false }
+    }
+
+    /// Whether the condition is not the first one.
+    pub(super) fn has_changed(&self) -> bool {
+        self.changed
     }
 
     /// What is printed of the condition at this time; `None` if nothing is.
@@ -150,6 +165,7 @@ impl Conditions {
         self.seen.retain(|(_, at)| is_recent(*at));
         self.returns.retain(|at| is_recent(*at));
         if is_new {
+            self.changed = self.last.is_some();
             if self.seen.iter().any(|(seen, _)| seen == kind) {
                 self.returns.push_back(now);
             }

@@ -14,10 +14,10 @@ use watchkeeper_chain::adapter::ethereum::{Endpoint, EndpointError, EthereumClie
 use watchkeeper_chain::projection::wallet::AddWalletError;
 use watchkeeper_chain::{ChainConfig, ChainSource, Detail, Height, Start};
 
-use super::chain_id;
 use super::report::Reporter;
 use super::wallets::Accounts;
 use super::watched::Watched;
+use super::{chain_id, heads};
 
 use watchkeeper::report::debug_as_text;
 
@@ -194,7 +194,7 @@ pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()
     let wallet = accounts(&flags.wallet)?;
     let (ours, others) = (flags.clients("--rpc", &flags.rpc)?, flags.clients("--public", &flags.public)?);
     let wake = Arc::new(Notify::new());
-    let heads = each("--ws", &flags.ws, |endpoint| NewHeads::follow(endpoint, Arc::clone(&wake)))?;
+    let sockets = each("--ws", &flags.ws, |endpoint| NewHeads::follow(endpoint, Arc::clone(&wake)))?;
     let local = ours.iter().map(|(name, client)| (name, ChainSource::local(client.clone())));
     let public = others.iter().map(|(name, client)| (name, ChainSource::public(client.clone())));
     let nodes = local.chain(public).map(|(name, source)| ObservedSource::new(name, source)).collect();
@@ -237,7 +237,13 @@ pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()
         std::future::pending().await
     };
     let printing = async {
-        tokio::join!(reporter.follow(handle.clone()), reporter.follow_nodes(handle.clone(), interval));
+        let observed = async {
+            tokio::join!(reporter.follow(handle.clone()), reporter.follow_nodes(handle.clone(), interval));
+        };
+        tokio::select! {
+            () = observed => {}
+            never = heads::follow(&sockets, interval, &reporter) => match never {},
+        }
     };
     // Printing always runs to its end. It ends with the observation, which an interruption stops.
     tokio::pin!(printing);
@@ -254,7 +260,6 @@ pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()
     if let Some(error) = refused {
         return Err(error.into());
     }
-    drop(heads);
     let Some(last) = handle.latest_snapshot() else { return Ok(()) };
     let (chain, wallets) = (&last.value.chain, &last.value.view.1);
     for (name, node) in &*chain.nodes {

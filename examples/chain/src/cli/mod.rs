@@ -5,6 +5,7 @@ mod condition;
 pub(crate) mod demo;
 mod event;
 pub(crate) mod follow;
+mod heads;
 mod report;
 mod retry;
 pub(crate) mod usage;

@@ -99,7 +99,8 @@ async fn a_node_that_fails_at_every_second_look_is_printed_as_alternating() {
         let hiccups = vec![Hiccup { of: Some("eth_getBlockByNumber"), ..Hiccup::each(2, answer) }];
         let server = Misbehaving::start(Modes { hiccups, ..Modes::default() }).await;
         let mut follow = following(&server, &[]);
-        let line = follow.says("rpc1 alternates: its condition is printed again when it has stayed for 1m").await;
+        let line =
+            follow.says("rpc1 alternates: its condition is printed again when it has stayed for 1m").await;
         assert!(line.contains("; for now it "), "{line}");
         server.is_asked(LOOK, 20).await;
         let lines = follow.ends().await;
