@@ -64,6 +64,16 @@ pub enum ChainEvent<T> {
         /// The node's name.
         node: Arc<str>,
     },
+    /// A node's address returned three times within a minute to a head that it had left, as one does that is served by
+    /// several backends. Emitted once, until it has been steady for a minute.
+    Flapping {
+        /// The node's name.
+        node: Arc<str>,
+        /// The head to which it returned.
+        head: Header,
+        /// The last one from which it did.
+        other: Header,
+    },
     /// A node's head went back on its branch, without a switch to another branch. Branches below the oldest block that
     /// is kept are not distinguished: there, any lower head is a rewind.
     Rewound {
@@ -73,16 +83,6 @@ pub enum ChainEvent<T> {
         from: Header,
         /// Its head now.
         to: Header,
-    },
-    /// A node's address answers from several backends: its heads alternate between branches. Its last head stays until
-    /// [`ChainConfig::lighter_after`](crate::ChainConfig::lighter_after).
-    Flapping {
-        /// The node's name.
-        node: Arc<str>,
-        /// Its head.
-        head: Header,
-        /// The other head that it reports.
-        other: Header,
     },
     /// A node is on a branch without a block that was final. It is not believed any more.
     FinalityBreached {

@@ -118,7 +118,7 @@ pub(crate) enum Content {
     OptimismDeposit,
     /// 0x64: 1 ether is minted for the account.
     ArbitrumDeposit,
-    /// 0x69: 2 ether are minted for the account.
+    /// 0x69: 2 ether are minted for the account, and all of it goes into a ticket.
     ArbitrumRetryable,
     /// Bor's, of sender 0 and nonce 0: not in the root of the transactions.
     StateSync,

@@ -209,7 +209,7 @@ impl Content {
             Self::ArbitrumRetryable => {
                 let to = "0x000000000000000000000000000000000000006e";
                 let fees = json!({ "depositValue": two, "retryTo": OTHER, "retryValue": none, "l1BaseFee": none,
-                    "maxSubmissionFee": none, "refundTo": ACCOUNT, "beneficiary": ACCOUNT, "retryData": "0x",
+                    "maxSubmissionFee": none, "refundTo": OTHER, "beneficiary": OTHER, "retryData": "0x",
                     "requestId": format!("0x{SECRET}{height:048x}") });
                 merged(&made("0x69", ACCOUNT, to, &none), fees)
             }
