@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{ACCOUNT, LOOK, count, following};
-use crate::misbehaving::{Backends, Misbehaving, Modes};
+use crate::misbehaving::{Backends, Batches, Content, Misbehaving, Modes, Receipts};
 
 /// ```text
 /// each tenth answer:  1 - 2 - 3'
@@ -105,4 +105,34 @@ async fn a_lighter_branch_is_followed_after_the_time_of_the_flag() {
     follow.says(" 3 (").await;
     server.reorg(2, 1);
     follow.says("reorg: 2 blocks disconnected, 1 connected above 1 (").await;
+}
+
+/// The backend that is behind has no receipts of the last blocks: a balance without them would be wrong.
+#[tokio::test]
+async fn a_wallet_behind_two_backends_is_right_or_not_known() {
+    for (receipts, batches) in [
+        (Receipts::ByBlock, Batches::Answered),
+        (Receipts::ByTransaction, Batches::Answered),
+        (Receipts::ByBlock, Batches::Refused(-32600, "batch requests are not supported")),
+        (Receipts::ByTransaction, Batches::Refused(-32600, "batch requests are not supported")),
+    ] {
+        let (backends, contents) = (Backends::Apart { blocks: 2 }, vec![Content::Payment, Content::Spend]);
+        let modes = Modes { backends, receipts, batches, contents, ..Modes::default() };
+        let server = Misbehaving::start(modes).await;
+        let mut follow = following(&server, &["--wallet", ACCOUNT]);
+        follow.says(" ether at block 0 (").await;
+        for _ in 0..5 {
+            server.grow(1);
+            server.is_asked(LOOK, 5).await;
+        }
+        follow.says(" 8 (").await;
+        let lines = follow.ends().await;
+        let last = lines.iter().rfind(|line| line.contains("  wallet  wallet1")).unwrap();
+        if let Some((owns, height)) = last.split_once(" ether at block ") {
+            // 2 ether, and 1 without 0.5 and 0.000021 in each block.
+            let micros = 2_000_000 + 499_979 * height.parse::<u64>().unwrap();
+            let right = format!(" {}.{:06}", micros / 1_000_000, micros % 1_000_000);
+            assert!(owns.ends_with(&right), "{receipts:?} {batches:?}: {last} and not {right}: {lines:#?}");
+        }
+    }
 }

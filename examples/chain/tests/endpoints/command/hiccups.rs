@@ -69,10 +69,10 @@ async fn a_node_that_refuses_for_good_is_printed_once() {
 
 /// A chain that grows is followed to its tip, and the wallet is right.
 #[tokio::test]
-async fn a_chain_is_followed_over_any_hiccup_at_each_third_request() {
+async fn a_chain_is_followed_over_any_hiccup_at_each_fifth_request() {
     for answer in HICCUPS.into_iter().chain([HiccupAnswer::NullError]) {
         let modes = Modes {
-            hiccups: vec![Hiccup::each(3, answer)],
+            hiccups: vec![Hiccup::each(5, answer)],
             contents: vec![Content::Payment, Content::Spend],
             ..Modes::default()
         };

@@ -190,30 +190,30 @@ pub(crate) const NAMED: [(&str, &str, Set); 29] = [
         modes.backends = Backends::Apart { blocks: 2 }
     }),
     ("forks", "two backends on growing forks alternate", |modes| modes.backends = Backends::GrowingForks),
-    ("rate", "each third request has the error -32029 Too many requests", |modes| {
-        modes.hiccups.push(Hiccup::each(3, HiccupAnswer::Error(-32029, "Too many requests")));
+    ("rate", "each fifth request has the error -32029 Too many requests", |modes| {
+        modes.hiccups.push(Hiccup::each(5, HiccupAnswer::Error(-32029, "Too many requests")));
     }),
-    ("internal", "each third request has the error -32603 Internal error", |modes| {
-        modes.hiccups.push(Hiccup::each(3, HiccupAnswer::Error(-32603, "Internal error")));
+    ("internal", "each fifth request has the error -32603 Internal error", |modes| {
+        modes.hiccups.push(Hiccup::each(5, HiccupAnswer::Error(-32603, "Internal error")));
     }),
-    ("busy", "each third request has the HTTP status 503 and Retry-After 1", |modes| {
-        modes.hiccups.push(Hiccup::each(3, HiccupAnswer::Status(503, Some(1))));
+    ("busy", "each fifth request has the HTTP status 503 and Retry-After 1", |modes| {
+        modes.hiccups.push(Hiccup::each(5, HiccupAnswer::Status(503, Some(1))));
     }),
-    ("html", "each third request is answered with HTML", |modes| {
-        modes.hiccups.push(Hiccup::each(3, HiccupAnswer::Html));
+    ("html", "each fifth request is answered with HTML", |modes| {
+        modes.hiccups.push(Hiccup::each(5, HiccupAnswer::Html));
     }),
-    ("gzip", "each third request is answered with gzip", |modes| {
-        modes.hiccups.push(Hiccup::each(3, HiccupAnswer::Gzip));
+    ("gzip", "each fifth request is answered with gzip", |modes| {
+        modes.hiccups.push(Hiccup::each(5, HiccupAnswer::Gzip));
     }),
     ("null-error", "each answer has \"error\": null beside the result", |modes| {
         modes.hiccups.push(Hiccup::each(1, HiccupAnswer::NullError));
     }),
-    ("truncated", "each third answer is truncated", |modes| {
-        modes.hiccups.push(Hiccup::each(3, HiccupAnswer::Truncated));
+    ("truncated", "each fifth answer is truncated", |modes| {
+        modes.hiccups.push(Hiccup::each(5, HiccupAnswer::Truncated));
     }),
-    ("empty", "each third answer is empty", |modes| modes.hiccups.push(Hiccup::each(3, HiccupAnswer::Empty))),
-    ("silent", "each third request has no answer", |modes| {
-        modes.hiccups.push(Hiccup::each(3, HiccupAnswer::Silent));
+    ("empty", "each fifth answer is empty", |modes| modes.hiccups.push(Hiccup::each(5, HiccupAnswer::Empty))),
+    ("silent", "each fifth request has no answer", |modes| {
+        modes.hiccups.push(Hiccup::each(5, HiccupAnswer::Silent));
     }),
     ("no-block-receipts", "there is no eth_getBlockReceipts", |modes| {
         modes.receipts = Receipts::ByTransaction;
