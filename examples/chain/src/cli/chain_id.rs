@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use futures_util::future::select_all;
-use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use watchkeeper_chain::adapter::ethereum::EthereumClient;
 use watchkeeper_chain::adapter::{ChainClient, ChainIdentity};
 
-use super::report::{Reporter, lasting};
+use super::condition::{Condition, Conditions};
+use super::report::Reporter;
 
 /// The chain of this id, from the first of these nodes that is on it. All are asked concurrently; a node that fails or
 /// is on another chain is reported, and asked again.
@@ -25,17 +25,15 @@ pub(crate) async fn find(
     let id = &id.to_string();
     let asked = nodes.iter().map(|(name, client)| {
         Box::pin(async move {
-            let mut reported = None;
+            let mut conditions = Conditions::every(pause);
             loop {
                 let condition = match client.identity().await {
                     Ok(identity) if identity.id == *id => return identity,
-                    Ok(other) => format!("is on chain {}, not on {id}: not believed", other.id),
-                    Err(error) => format!("fails: {}", lasting(error)),
+                    Ok(other) => Condition::not_on(id, &other.id),
+                    Err(error) => Condition::failing(error),
                 };
-                if reported.as_ref() != Some(&condition) {
-                    let json = || json!({ "node": name, "is": condition });
-                    reporter.report("node", &format!("{name} {condition}"), json);
-                    reported = Some(condition);
+                if let Some(is) = conditions.note(Instant::now(), &condition) {
+                    reporter.node(name, &is);
                 }
                 sleep(pause).await;
             }

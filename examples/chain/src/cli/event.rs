@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use watchkeeper_chain::adapter::ChainIdentity;
 use watchkeeper_chain::adapter::ethereum::EthereumTransaction;
-use watchkeeper_chain::{Block, Header, Transaction};
+use watchkeeper_chain::{Block, Detail, Header, Transaction};
 
 use super::watched::Event;
 
@@ -18,20 +18,40 @@ impl fmt::Display for EventAt<'_> {
     }
 }
 
-/// For a person.
-pub(super) fn as_text(event: &Event) -> String {
-    match event {
-        Event::Committed { new } => {
-            let transactions: usize = new.iter().map(|block| block.transactions.len()).sum();
-            match &new[..] {
-                [block] => format!("block {} with {transactions} transactions", EventAt(&block.header)),
-                new => format!(
-                    "blocks {} to {} with {transactions} transactions",
-                    EventAt(&new[0].header),
-                    EventAt(&new[new.len() - 1].header)
-                ),
-            }
+type EthereumBlock = Arc<Block<EthereumTransaction>>;
+
+/// The new blocks, and how much of them was read if that is less than `wanted`.
+fn committed(new: &[EthereumBlock], wanted: Detail) -> String {
+    let which = match new {
+        [block] => format!("block {}", EventAt(&block.header)),
+        new => {
+            let [first, last] = [&new[0], &new[new.len() - 1]].map(|block| EventAt(&block.header));
+            format!("blocks {first} to {last}")
         }
+    };
+    let with = |detail| new.iter().filter(|block| block.detail == detail).count();
+    let unread = with(Detail::Header);
+    if unread == new.len() {
+        return format!("{which} whose transactions could not be read");
+    }
+    let transactions: usize = new.iter().map(|block| block.transactions.len()).sum();
+    let some = match unread {
+        0 => String::new(),
+        unread => format!("; the transactions of {unread} of them could not be read"),
+    };
+    let results = match with(Detail::Transactions) {
+        0 => String::new(),
+        _ if wanted <= Detail::Transactions => String::new(),
+        _ if new.len() == 1 => "; their results could not be read".to_owned(),
+        unfinished => format!("; the results of {unfinished} of them could not be read"),
+    };
+    format!("{which} with {transactions} transactions{some}{results}")
+}
+
+/// For a person. Blocks were to be read up to `wanted`.
+pub(super) fn as_text(event: &Event, wanted: Detail) -> String {
+    match event {
+        Event::Committed { new } => committed(new, wanted),
         Event::Reorged { old, new, ancestor } => {
             let tip = new.last().map_or(ancestor, |block| &block.header);
             format!(
@@ -54,6 +74,11 @@ pub(super) fn as_text(event: &Event) -> String {
         Event::Rewound { node, from, to } => {
             format!("{node} went back from {} to {}", EventAt(from), EventAt(to))
         }
+        Event::Flapping { node, head, other } => format!(
+            "{node} flaps between {} and {}: several nodes seem to answer at its address",
+            EventAt(head),
+            EventAt(other)
+        ),
         Event::FinalityBreached { node, finalised, head } => {
             format!(
                 "{node} is at {} without the final block {}: not believed",
@@ -77,17 +102,26 @@ fn identity(identity: &ChainIdentity) -> Value {
     json!({ "id": identity.id, "genesis": format!("0x{}", identity.genesis) })
 }
 
-/// For a program.
-pub(super) fn as_json(event: &Event) -> Value {
-    let blocks = |new: &[Arc<Block<EthereumTransaction>>]| {
-        let block = |block: &Arc<Block<EthereumTransaction>>| {
-            let mut shown = header(&block.header);
-            let ids = block.transactions.iter().map(|transaction| format!("0x{}", transaction.id()));
-            shown["transactions"] = ids.collect::<Vec<_>>().into();
-            shown
-        };
-        new.iter().map(block).collect::<Vec<_>>()
+/// A block whose transactions are unknown has `null` instead of a list; `results` is there, as `false`, if only what
+/// became of them is unknown, and was wanted.
+fn block_as_json(block: &EthereumBlock, wanted: Detail) -> Value {
+    let mut shown = header(&block.header);
+    shown["transactions"] = match block.detail {
+        Detail::Header => Value::Null,
+        Detail::Transactions | Detail::Results => {
+            block.transactions.iter().map(|transaction| format!("0x{}", transaction.id())).collect()
+        }
     };
+    if block.detail == Detail::Transactions && wanted > Detail::Transactions {
+        shown["results"] = false.into();
+    }
+    shown
+}
+
+/// For a program. Blocks were to be read up to `wanted`.
+pub(super) fn as_json(event: &Event, wanted: Detail) -> Value {
+    let blocks =
+        |new: &[EthereumBlock]| new.iter().map(|block| block_as_json(block, wanted)).collect::<Vec<_>>();
     let headers = |old: &[Header]| old.iter().map(header).collect::<Vec<_>>();
     match event {
         Event::Committed { new } => json!({ "kind": "committed", "new": blocks(new) }),
@@ -106,6 +140,9 @@ pub(super) fn as_json(event: &Event) -> Value {
         Event::Rewound { node, from, to } => {
             json!({ "kind": "rewound", "node": &**node, "from": header(from), "to": header(to) })
         }
+        Event::Flapping { node, head, other } => {
+            json!({ "kind": "flapping", "node": &**node, "head": header(head), "other": header(other) })
+        }
         Event::FinalityBreached { node, finalised, head } => json!({
             "kind": "finality_breached", "node": &**node, "finalised": header(finalised), "head": header(head),
         }),
@@ -117,6 +154,7 @@ pub(super) fn as_json(event: &Event) -> Value {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use watchkeeper_chain::Hash;
 
@@ -130,6 +168,74 @@ mod tests {
         let expected = json!({
             "kind": "identity_changed", "node": "rpc1", "expected": shown("01"), "found": shown("02"),
         });
-        assert_eq!(as_json(&event), expected);
+        assert_eq!(as_json(&event, Detail::Results), expected);
+    }
+    fn block(height: u64, detail: Detail) -> EthereumBlock {
+        let hash = Hash([u8::try_from(height).unwrap(); 32]);
+        Block { detail, ..Block::unread(Header { hash, parent: hash, height, work: 1, time: 0 }) }.into()
+    }
+
+    /// What was not read is never printed as "0 transactions".
+    #[test]
+    fn blocks_that_were_not_read_in_full_are_printed_as_such() {
+        use Detail::{Header, Results, Transactions};
+        for (details, wanted, text, last) in [
+            (
+                &[Header][..],
+                Transactions,
+                "block 0 (00000000) whose transactions could not be read",
+                json!({ "transactions": null }),
+            ),
+            (
+                &[Header, Header],
+                Results,
+                "blocks 0 (00000000) to 1 (01010101) whose transactions could not be read",
+                json!({ "transactions": null }),
+            ),
+            (
+                &[Header, Results],
+                Results,
+                "blocks 0 (00000000) to 1 (01010101) with 0 transactions; the transactions of 1 of them could not be read",
+                json!({ "transactions": [] }),
+            ),
+            (
+                &[Transactions],
+                Transactions,
+                "block 0 (00000000) with 0 transactions",
+                json!({ "transactions": [] }),
+            ),
+            (
+                &[Transactions],
+                Results,
+                "block 0 (00000000) with 0 transactions; their results could not be read",
+                json!({ "transactions": [], "results": false }),
+            ),
+            (&[Results], Results, "block 0 (00000000) with 0 transactions", json!({ "transactions": [] })),
+        ] {
+            let new: Vec<_> = (0..).zip(details).map(|(height, detail)| block(height, *detail)).collect();
+            let event = Event::Committed { new };
+            assert_eq!(as_text(&event, wanted), text);
+            let mut shown = as_json(&event, wanted)["new"][details.len() - 1].take();
+            for key in ["height", "hash"] {
+                shown.as_object_mut().unwrap().remove(key).unwrap();
+            }
+            assert_eq!(shown, last, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_flaps_is_printed() {
+        let [head, other] = [120, 118].map(|height| block(height, Detail::Header).header);
+        let event = Event::Flapping { node: "rpc1".into(), head, other };
+        assert_eq!(
+            as_text(&event, Detail::Results),
+            "rpc1 flaps between 120 (78787878) and 118 (76767676): several nodes seem to answer at its address"
+        );
+        let shown =
+            |digits: &str, height| json!({ "height": height, "hash": format!("0x{}", digits.repeat(32)) });
+        let expected = json!({
+            "kind": "flapping", "node": "rpc1", "head": shown("78", 120), "other": shown("76", 118),
+        });
+        assert_eq!(as_json(&event, Detail::Results), expected);
     }
 }

@@ -12,12 +12,12 @@ use tokio::sync::Notify;
 use watchkeeper::{ObservationRuntimeError, ObservedSource};
 use watchkeeper_chain::adapter::ethereum::{Endpoint, EndpointError, EthereumClient, NewHeads};
 use watchkeeper_chain::projection::wallet::AddWalletError;
-use watchkeeper_chain::{ChainConfig, ChainSource, Height, Start};
+use watchkeeper_chain::{ChainConfig, ChainSource, Detail, Height, Start};
 
-use super::chain_id;
 use super::report::Reporter;
 use super::wallets::Accounts;
 use super::watched::Watched;
+use super::{chain_id, heads};
 
 use watchkeeper::report::debug_as_text;
 
@@ -45,9 +45,43 @@ pub(crate) struct FollowFlags {
     /// How often the nodes are asked, such as 500ms or 12s
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     interval: Duration,
+    /// Believe the hashes that all nodes return: for chains that hash their headers otherwise than Ethereum
+    #[arg(long)]
+    trust_hashes: bool,
+    /// After so many consecutive answers with a lighter head from another branch a node's last head is given up
+    #[arg(long, value_name = "N", default_value = "6", allow_negative_numbers = true, value_parser = count)]
+    lighter_after: u32,
+    /// After so much time with such answers it is given up too [default: 10s, and 3 intervals if that is longer]
+    #[arg(long, value_name = "TIME", value_parser = interval)]
+    lighter_for: Option<Duration>,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
+}
+
+impl FollowFlags {
+    /// The nodes of a flag, named by it and their position.
+    fn clients(
+        &self,
+        flag: &'static str,
+        endpoints: &[String],
+    ) -> Result<Vec<(String, EthereumClient)>, SetupError> {
+        let group = flag.trim_start_matches('-');
+        let clients = each(flag, endpoints, EthereumClient::new)?.into_iter();
+        let trusting = |client: EthereumClient| {
+            if self.trust_hashes { client.trusting_hashes() } else { client }
+        };
+        Ok((1..).zip(clients).map(|(nth, client)| (format!("{group}{nth}"), trusting(client))).collect())
+    }
+
+    /// The observation without its chain. Only wallets need receipts.
+    fn config(&self) -> ChainConfig {
+        let start = self.from.map_or(Start::Recent(64), Start::Height);
+        let detail = if self.wallet.is_empty() { Detail::Transactions } else { Detail::Results };
+        let defaults = ChainConfig::every(self.interval);
+        let lighter_for = self.lighter_for.unwrap_or(defaults.lighter_for);
+        ChainConfig { start, detail, lighter_after: self.lighter_after, lighter_for, ..defaults }
+    }
 }
 
 /// Why `follow` did not start.
@@ -122,6 +156,10 @@ fn interval(text: &str) -> Result<Duration, &'static str> {
     interval.filter(|interval| ALLOWED.contains(interval)).ok_or("give 1ms to 8h, such as 500ms or 12s")
 }
 
+fn count(text: &str) -> Result<u32, &'static str> {
+    text.parse().ok().filter(|count| *count > 0).ok_or("give a number from 1, such as 6")
+}
+
 /// Parses the endpoints of a flag. The parser of flags could name the wrong one of several only by printing it, with
 /// any secret in it.
 fn each<V>(
@@ -153,22 +191,17 @@ fn quorum(given: usize, enough: usize, reporter: &Reporter) -> usize {
 
 /// Follows until `interrupted`, and then prints the state of nodes and wallets.
 pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()>) -> Result<(), SetupError> {
-    let FollowFlags { rpc, public, ws, wallet, chain_id, from, interval, json } = flags;
-    let wallet = accounts(&wallet)?;
-    let named = |group: &'static str, clients: Vec<EthereumClient>| {
-        (1..).zip(clients).map(move |(nth, client)| (format!("{group}{nth}"), client))
-    };
-    let ours: Vec<_> = named("rpc", each("--rpc", &rpc, EthereumClient::new)?).collect();
-    let others: Vec<_> = named("public", each("--public", &public, EthereumClient::new)?).collect();
+    let wallet = accounts(&flags.wallet)?;
+    let (ours, others) = (flags.clients("--rpc", &flags.rpc)?, flags.clients("--public", &flags.public)?);
     let wake = Arc::new(Notify::new());
-    let heads = each("--ws", &ws, |endpoint| NewHeads::follow(endpoint, Arc::clone(&wake)))?;
+    let sockets = each("--ws", &flags.ws, |endpoint| NewHeads::follow(endpoint, Arc::clone(&wake)))?;
     let local = ours.iter().map(|(name, client)| (name, ChainSource::local(client.clone())));
     let public = others.iter().map(|(name, client)| (name, ChainSource::public(client.clone())));
     let nodes = local.chain(public).map(|(name, source)| ObservedSource::new(name, source)).collect();
-    let reporter = Reporter::new(json);
-    let start = from.map_or(Start::Recent(64), Start::Height);
-    let mut config = ChainConfig { start, ..ChainConfig::every(interval) };
+    let mut config = flags.config();
+    let reporter = Reporter::new(flags.json).expecting(config.detail);
     config.public_quorum = quorum(others.len(), config.public_quorum, &reporter);
+    let FollowFlags { interval, chain_id, .. } = flags;
     let interrupted = async {
         tokio::select! {
             () = interrupted => {}
@@ -204,7 +237,13 @@ pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()
         std::future::pending().await
     };
     let printing = async {
-        tokio::join!(reporter.follow(handle.clone()), reporter.follow_nodes(handle.clone()));
+        let observed = async {
+            tokio::join!(reporter.follow(handle.clone()), reporter.follow_nodes(handle.clone(), interval));
+        };
+        tokio::select! {
+            () = observed => {}
+            never = heads::follow(&sockets, interval, &reporter) => match never {},
+        }
     };
     // Printing always runs to its end. It ends with the observation, which an interruption stops.
     tokio::pin!(printing);
@@ -221,7 +260,6 @@ pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()
     if let Some(error) = refused {
         return Err(error.into());
     }
-    drop(heads);
     let Some(last) = handle.latest_snapshot() else { return Ok(()) };
     let (chain, wallets) = (&last.value.chain, &last.value.view.1);
     for (name, node) in &*chain.nodes {

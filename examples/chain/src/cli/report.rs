@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use watchkeeper::subscription::RecvError;
 use watchkeeper::{ObservationBatch, ObservationHandle, ObservationSnapshot};
-use watchkeeper_chain::adapter::ChainError;
-use watchkeeper_chain::{Agreement, NodeView};
+use watchkeeper_chain::Detail;
 
+use super::condition::{Condition, Conditions};
 use super::event::{as_json, as_text};
 use super::watched::{Event, Observer};
 
@@ -20,6 +21,8 @@ use super::watched::{Event, Observer};
 pub(crate) struct Reporter {
     began: Instant,
     json: bool,
+    /// How much of each block is to be read: less is printed as such.
+    wanted: Detail,
     out: Mutex<Box<dyn Write + Send>>,
     /// The number of the batch of events that is printed next.
     next: watch::Sender<u64>,
@@ -35,10 +38,16 @@ impl Reporter {
         Self {
             began: Instant::now(),
             json,
+            wanted: Detail::Results,
             out: Mutex::new(out),
             next: watch::Sender::new(0),
             unread: Notify::new(),
         }
+    }
+
+    /// Blocks are expected to be read this far.
+    pub(crate) fn expecting(self, wanted: Detail) -> Self {
+        Self { wanted, ..self }
     }
 
     /// Waits until a line cannot be written any more: nobody reads the pipe, or the disk is full.
@@ -86,8 +95,8 @@ impl Reporter {
 
     fn batch(&self, batch: &ObservationBatch<Event>) {
         for event in &batch.events {
-            let json = || json!({ "cycle": batch.cycle, "event": as_json(event) });
-            self.line(batch.observed_at, "chain", &as_text(event), json);
+            let json = || json!({ "cycle": batch.cycle, "event": as_json(event, self.wanted) });
+            self.line(batch.observed_at, "chain", &as_text(event, self.wanted), json);
         }
     }
 
@@ -98,10 +107,10 @@ impl Reporter {
     }
 
     /// Prints every change of a node's condition, until the observation ends: it answers, fails or is not believed.
-    /// Also prints a failed cycle, unless the previous one failed for the same reason.
-    pub(crate) async fn follow_nodes(&self, handle: ObservationHandle<Observer>) {
+    /// Also prints a failed cycle, unless the previous one failed for the same reason. A cycle begins each `interval`.
+    pub(crate) async fn follow_nodes(&self, handle: ObservationHandle<Observer>, interval: Duration) {
         let mut watch = handle.watch();
-        let (mut reported, mut failed) = (BTreeMap::new(), None);
+        let (mut nodes, mut failed) = (BTreeMap::new(), None);
         let mut status = watch.status();
         loop {
             let failure = status.last_error.as_deref();
@@ -112,10 +121,9 @@ impl Reporter {
             failed = failure.map(|failure| failure.message.clone());
             let seen = status.snapshot.iter().flat_map(|snapshot| snapshot.value.chain.nodes.iter());
             for (name, node) in seen {
-                let condition = condition(node);
-                if reported.insert(Arc::clone(name), condition.clone()).as_ref() != Some(&condition) {
-                    let json = || json!({ "node": &**name, "is": condition });
-                    self.report("node", &format!("{name} {condition}"), json);
+                let conditions = nodes.entry(Arc::clone(name)).or_insert_with(|| Conditions::every(interval));
+                if let Some(is) = conditions.note(Instant::now(), &Condition::of(node)) {
+                    self.node(name, &is);
                 }
             }
             match watch.changed().await {
@@ -123,6 +131,11 @@ impl Reporter {
                 Err(_) => return,
             }
         }
+    }
+
+    /// Prints the condition of a node.
+    pub(super) fn node(&self, name: &str, is: &str) {
+        self.report("node", &format!("{name} {is}"), || json!({ "node": name, "is": is }));
     }
 
     fn line(&self, at: Instant, kind: &str, text: &str, json: impl FnOnce() -> Value) {
@@ -145,43 +158,10 @@ impl Reporter {
     }
 }
 
-/// The error without the time that is left: that changes each time, and the error would be printed again.
-pub(super) fn lasting(error: ChainError) -> ChainError {
-    match error {
-        ChainError::RateLimited { endpoint, .. } => ChainError::RateLimited { endpoint, retry_after: None },
-        error => error,
-    }
-}
-
-/// The condition of a node, as it is printed.
-fn condition(node: &NodeView) -> String {
-    let failure = node.health.facts.last_failure.as_ref().filter(|_| node.health.is_failing());
-    match (failure, &node.error, node.head, &node.agreement) {
-        (Some(failure), ..) => format!("fails: {failure}"),
-        // A node with a head has blocks, only not the one to begin with.
-        (None, Some(ChainError::Empty { .. }), Some(_), _) => {
-            "answers, but is still below where the observation is to begin".to_owned()
-        }
-        (None, Some(error), ..) => format!("answers, but: {error}"),
-        (None, None, _, Agreement::OtherChain(found)) => {
-            format!(
-                "answers, but is on chain {} ({:.8}), and not on the one that is followed",
-                found.id, found.genesis
-            )
-        }
-        (None, None, Some(_), _) => "answers".to_owned(),
-        (None, None, None, _) if node.health.facts.last_success.is_some() => {
-            "answers; it is not known yet which chain is followed".to_owned()
-        }
-        (None, None, None, _) => "has not answered yet".to_owned(),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use tokio::time::timeout;
     use watchkeeper::{ObservationFailure, ObservedSource};
@@ -191,6 +171,8 @@ mod tests {
     use super::super::watched::{Seen, Watched};
     use super::*;
     use crate::fake::{FakeNode, branch, chain};
+
+    const INTERVAL: Duration = Duration::from_millis(20);
 
     struct Lines(mpsc::Sender<Vec<u8>>);
 
@@ -220,7 +202,7 @@ mod tests {
     async fn an_observation_that_cannot_begin_is_reported_once() {
         let client = EthereumClient::new("http://127.0.0.1:1".parse().unwrap()).unwrap();
         let nodes = vec![ObservedSource::new("rpc1", ChainSource::local(client))];
-        let config = ChainConfig { backfill: 0, ..ChainConfig::every(Duration::from_millis(20)) };
+        let config = ChainConfig { backfill: 0, ..ChainConfig::every(INTERVAL) };
         let watched = Watched::start(nodes, config, None).unwrap();
         let (sender, lines) = mpsc::channel();
         let reporter = Reporter::to(Box::new(Lines(sender)), true);
@@ -231,7 +213,7 @@ mod tests {
             watch.wait_for(|status| status.last_error.as_ref().is_some_and(third)).await.unwrap();
             let _ = watched.runtime.stop().await;
         };
-        let printing = async { tokio::join!(reporter.follow_nodes(watched.handle()), fails_again) };
+        let printing = async { tokio::join!(reporter.follow_nodes(watched.handle(), INTERVAL), fails_again) };
         timeout(Duration::from_mins(1), printing).await.unwrap();
         drop(reporter);
         let printed = String::from_utf8(lines.iter().flatten().collect()).unwrap();

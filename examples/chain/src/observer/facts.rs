@@ -83,8 +83,8 @@ impl<T: Transaction> ChainFacts<T> {
     }
 
     /// The source set is recorded.
-    pub(super) fn end_set(&mut self) {
-        self.nodes.end_set();
+    pub(super) fn end_set(&mut self, now: Instant) {
+        self.nodes.end_set(now);
     }
 
     /// What to ask beside the heads, given what is in flight.

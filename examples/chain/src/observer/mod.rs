@@ -220,7 +220,7 @@ impl<C: ChainClient> ChainObserver<C> {
             let head = answer.value.map(|head| **head);
             state.known.is_in_set(name, group, health, failure, head, now);
         }
-        state.known.end_set();
+        state.known.end_set(now);
         self.errors.keep(|name| state.known.nodes().get(name).is_some());
     }
 

@@ -46,6 +46,7 @@ pub(super) fn view<T: Transaction>(
         pending: headers.pending(),
         blocks: branch.blocks(),
         taken_at: now,
+        heads_at: nodes.recorded_at().unwrap_or(now),
     }
 }
 

@@ -49,6 +49,8 @@ pub struct ChainView {
     pub blocks: usize,
     /// When this was so.
     pub taken_at: Instant,
+    /// When the nodes' heads were recorded: what answered by then is judged by this time.
+    pub(super) heads_at: Instant,
 }
 
 /// One node as last seen. `Debug` leaves out the health: it differs after each answer, and would hide the changes that
@@ -188,7 +190,7 @@ impl ChainView {
     /// Whether the node answers: see [`SourceHealth::is_answering`].
     #[must_use]
     pub fn is_answering(&self, name: &str) -> bool {
-        self.node(name).is_some_and(|node| node.health.is_answering(self.taken_at))
+        self.node(name).is_some_and(|node| node.health.is_answering(self.heads_at))
     }
 
     /// Whether the node's last answer is not too old. One that has just died is fresh for a while yet: see
@@ -207,7 +209,7 @@ impl ChainView {
 
     /// The nodes of the set that answer: see [`is_answering`](Self::is_answering).
     pub fn answering(&self) -> impl Iterator<Item = (&Arc<str>, &NodeView)> {
-        self.nodes.iter().filter(|(_, node)| node.health.is_answering(self.taken_at))
+        self.nodes.iter().filter(|(_, node)| node.health.is_answering(self.heads_at))
     }
 
     /// The common head of all nodes, if all [answer](Self::answer) and have the same head; an empty set has none.

@@ -115,7 +115,7 @@ pub(crate) fn error(code: i64, message: &str) -> Value {
 }
 
 /// The transactions root in the header of an empty block.
-const ROOT_OF_NONE: &str = "0x56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421";
+pub(crate) const ROOT_OF_NONE: &str = "0x56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421";
 
 /// The header of an empty block as nodes return it, with its true hash.
 pub(crate) fn wire_header(height: u64, parent: Hash) -> Value {
@@ -124,6 +124,11 @@ pub(crate) fn wire_header(height: u64, parent: Hash) -> Value {
 
 /// The header of a block whose transactions have this root.
 pub(crate) fn header_with(height: u64, parent: Hash, transactions_root: &str) -> Value {
+    sealed_header(height, parent, transactions_root, 0)
+}
+
+/// The same with another seal, and so another hash; 0 is none.
+pub(crate) fn sealed_header(height: u64, parent: Hash, transactions_root: &str, seal: u8) -> Value {
     let mut header = json!({
         "parentHash": format!("0x{parent}"),
         "number": format!("{height:#x}"),
@@ -131,7 +136,7 @@ pub(crate) fn header_with(height: u64, parent: Hash, transactions_root: &str) ->
         "timestamp": "0x64",
         "gasLimit": "0x0",
         "gasUsed": "0x0",
-        "extraData": "0x",
+        "extraData": if seal == 0 { "0x".to_owned() } else { format!("0x{seal:02x}") },
         "nonce": "0x0000000000000000",
         "miner": format!("0x{}", "0".repeat(40)),
         "logsBloom": format!("0x{}", "0".repeat(512)),

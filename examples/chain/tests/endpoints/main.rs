@@ -11,6 +11,8 @@ mod gateways;
 mod headers;
 mod hiccups;
 mod logs;
+#[allow(dead_code, unused_imports, reason = "some modes are for a start by hand")]
+mod misbehaving;
 mod observed;
 mod receipts;
 mod system_transactions;

@@ -32,6 +32,8 @@ pub(super) use standing::StandingCommand;
 pub(super) struct Nodes {
     identity: Option<ChainIdentity>,
     by_name: BTreeMap<Arc<str>, NodeFacts>,
+    /// When the source set and its heads were recorded last.
+    recorded_at: Option<Instant>,
 }
 
 /// The deciding nodes that have the tip.
@@ -46,7 +48,12 @@ pub(super) enum Holders {
 impl Nodes {
     /// No nodes; `identity` is which chain they must be on, if that is configured.
     pub(super) fn new(identity: Option<ChainIdentity>) -> Self {
-        Self { identity, by_name: BTreeMap::new() }
+        Self { identity, by_name: BTreeMap::new(), recorded_at: None }
+    }
+
+    /// When the source set and its heads were recorded last.
+    pub(super) fn recorded_at(&self) -> Option<Instant> {
+        self.recorded_at
     }
 
     /// Which chain it is; `None` until a node has reported it.
@@ -132,7 +139,8 @@ impl Nodes {
     }
 
     /// Ends to record the source set.
-    pub(super) fn end_set(&mut self) {
+    pub(super) fn end_set(&mut self, now: Instant) {
+        self.recorded_at = Some(now);
         self.by_name.values_mut().filter(|node| !node.is_listed()).for_each(NodeFacts::left);
     }
 

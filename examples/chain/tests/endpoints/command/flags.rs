@@ -39,6 +39,13 @@ async fn invalid_flags_are_reported_in_one_line() {
         (&["--rpc", rpc, "--interval", "0s"], 2, "--interval <TIME>: give 1ms to 8h, such as"),
         (&["--rpc", rpc, "--interval", "9h"], 2, "--interval <TIME>: give 1ms to 8h, such as"),
         (&["--rpc", rpc, "--interval", "soon"], 2, "--interval <TIME>: give 1ms to 8h, such as"),
+        (&["--rpc", rpc, "--lighter-after", "0"], 2, "--lighter-after <N>: give a number from 1, such as 6"),
+        (&["--rpc", rpc, "--lighter-after", "-6"], 2, "--lighter-after <N>: give a number from 1, such as"),
+        (&["--rpc", rpc, "--lighter-after", "4294967296"], 2, "--lighter-after <N>: give a number from 1"),
+        (&["--rpc", rpc, "--lighter-after", &long], 2, "--lighter-after <N>: give a number from 1, such as"),
+        (&["--rpc", rpc, "--lighter-after"], 2, "--lighter-after <N> has no value"),
+        (&["--rpc", rpc, "--lighter-for", "0s"], 2, "--lighter-for <TIME>: give 1ms to 8h, such as"),
+        (&["--rpc", rpc, "--trust-hashes=yes"], 2, "--trust-hashes: "),
         (&[], 2, "--rpc <URL>... is missing"),
         (&["--rpc"], 2, "--rpc <URL>... has no value"),
         (&["--rcp", &long], 2, "there is no flag --rcp"),
@@ -65,7 +72,7 @@ async fn an_address_at_a_wrong_place_is_not_shown() {
     let url = &format!("http://node.example/v3/{SECRET}");
     let (short, flag) = (&format!("-{SECRET}"), &format!("--{url}"));
     let (unit, equals, json) = (&format!("1s{SECRET}"), &format!("--from={url}"), &format!("--json={url}"));
-    let rpc = "http://127.0.0.1:1";
+    let (rpc, trust) = ("http://127.0.0.1:1", &format!("--trust-hashes={url}"));
     for arguments in [
         &["follow", url][..],
         &["follow", url, "--rpc", rpc],
@@ -74,6 +81,10 @@ async fn an_address_at_a_wrong_place_is_not_shown() {
         &["follow", "--rpc", rpc, equals],
         &["follow", "--rpc", rpc, json],
         &["follow", "--rpc", rpc, "--interval", url],
+        &["follow", "--rpc", rpc, "--trust-hashes", url],
+        &["follow", "--rpc", rpc, trust],
+        &["follow", "--rpc", rpc, "--lighter-after", url],
+        &["follow", "--rpc", rpc, "--lighter-for", unit],
         &["follow", "--rpc", rpc, "--interval", unit],
         &["follow", "--rpc", rpc, "--interval", "1s", url],
         &["follow", "--rpc", rpc, flag],

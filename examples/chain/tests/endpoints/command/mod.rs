@@ -1,6 +1,11 @@
 //! The command `follow`, by its flags and endpoints.
 
+mod chains;
+mod deposits;
 mod flags;
+mod flapping;
+mod gateways;
+mod hiccups;
 mod nodes;
 mod wallets;
 
@@ -14,11 +19,14 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::fake::{FakeNode, SECRET, chain};
+use crate::misbehaving::{Misbehaving, Modes};
 
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-const ACCOUNT: &str = "0x0707070707070707070707070707070707070707";
+const ACCOUNT: &str = crate::misbehaving::ACCOUNT;
+/// What each question for the head is counted as.
+const LOOK: &str = "eth_getBlockByNumber latest";
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_watchkeeper-chain"));
@@ -65,6 +73,16 @@ impl Follow {
         line.unwrap_or_else(|_| panic!("no {text:?}: {:#?}", self.unclaimed))
     }
 
+    /// All lines that no test has asked for, up to the end.
+    async fn ends(mut self) -> Vec<String> {
+        self.interrupt();
+        self.says("  ended  ").await;
+        while let Some(line) = timeout(PATIENCE, self.lines.next_line()).await.unwrap().unwrap() {
+            self.unclaimed.push(line);
+        }
+        self.unclaimed
+    }
+
     fn interrupt(&self) {
         let pid = self.process.id().and_then(|pid| Pid::from_raw(pid.try_into().unwrap())).unwrap();
         kill_process(pid, Signal::INT).unwrap();
@@ -89,4 +107,28 @@ async fn owning(branch: Vec<Value>, balance: Value) -> FakeNode {
         _ => chain(method, parameters),
     })
     .await
+}
+
+/// Follows this server at a short interval.
+fn following(server: &Misbehaving, arguments: &[&str]) -> Follow {
+    let url = server.url();
+    Follow::start(&[&["--interval", "20ms", "--from", "0", "--rpc", &url], arguments].concat())
+}
+
+/// How many of these lines have this text.
+fn count(lines: &[String], text: &str) -> usize {
+    lines.iter().filter(|line| line.contains(text)).count()
+}
+
+/// What the account has at block 4, to which the chain grows once the account is followed.
+async fn balance_at_4(modes: Modes, arguments: &[&str]) -> String {
+    let server = Misbehaving::start(Modes { blocks: 3, ..modes }).await;
+    let mut follow = following(&server, &[arguments, &["--wallet", ACCOUNT]].concat());
+    follow.says(" ether at block 0 (").await;
+    follow.says(" 3 (").await;
+    server.grow(1);
+    follow.says("block 4 (").await;
+    let lines = follow.ends().await;
+    let last = lines.iter().rfind(|line| line.contains("  wallet  ")).unwrap();
+    last.split_once("  wallet  ").unwrap().1.trim_start().trim_start_matches("wallet1 ").to_owned()
 }

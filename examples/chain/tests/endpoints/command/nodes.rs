@@ -6,8 +6,9 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use tokio::time::timeout;
 
-use super::{ACCOUNT, Follow, PATIENCE, down, rpc};
+use super::{ACCOUNT, Follow, LOOK, PATIENCE, count, down, following, rpc};
 use crate::fake::{FakeNode, answer, branch, chain};
+use crate::misbehaving::{Misbehaving, Modes};
 
 #[tokio::test]
 async fn a_node_that_is_down_is_reported_and_waited_for() {
@@ -100,4 +101,25 @@ async fn two_public_nodes_measure_local_nodes_and_a_note_is_printed() {
         assert_eq!(note.is_some(), says.is_some(), "{note:?}");
         assert!(note.is_none_or(|line| says.is_some_and(|says| line.contains(says))), "{note:?}");
     }
+}
+
+/// ```text
+/// ws1: a closed port | ws2: a server that is no WebSocket
+/// ```
+#[tokio::test]
+async fn a_connection_for_new_heads_that_is_lost_is_reported_once() {
+    let server = Misbehaving::start(Modes::default()).await;
+    let (down, page) = (down().replace("http", "ws"), server.url().replace("http", "ws"));
+    let mut follow = following(&server, &["--ws", &down, &page]);
+    let line = follow.says("  ws      ws1 announces no heads: ").await;
+    assert!(line.contains("Connection refused"), "{line}");
+    follow.says("  ws      ws2 announces no heads: ").await;
+    follow.says(" 3 (").await;
+    server.is_asked(LOOK, 20).await;
+    let lines = follow.ends().await;
+    assert_eq!(count(&lines, "  ws      "), 0, "{lines:#?}");
+
+    let line = following(&server, &["--json", "--ws", &down]).says("\"ws1\"").await;
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert!(line["is"].as_str().unwrap().starts_with("announces no heads: "), "{line}");
 }
