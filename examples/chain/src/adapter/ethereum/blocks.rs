@@ -17,15 +17,23 @@ const RECEIPTS: &str = "eth_getBlockReceipts";
 const RECEIPT: &str = "eth_getTransactionReceipt";
 const TRANSACTION: &str = "eth_getTransactionByHash";
 
+/// How often a question is asked that is answered with nothing, though the node has announced what is asked for: another
+/// backend of its address may answer the next time.
+const ASKED: usize = 3;
+
 impl EthereumClient {
     /// The block with its transactions, without results and so without a question for receipts.
     pub(super) async fn listed_block(
         &self,
         hash: Hash,
     ) -> Result<Option<Block<EthereumTransaction>>, ChainError> {
-        let block = self.rpc.one(&self.block_call(hash)?).await;
-        let Some(body) = self.body(hash, block)? else { return Ok(None) };
-        Ok(Some(self.completed(body).await?.listed()))
+        let call = self.block_call(hash)?;
+        for _ in 0..ASKED {
+            if let Some(body) = self.body(hash, self.rpc.one(&call).await)? {
+                return Ok(Some(self.completed(body).await?.listed()));
+            }
+        }
+        Ok(None)
     }
 
     /// The block with its transactions and their results: in one batch, or with a receipt by transaction if the node
@@ -38,26 +46,44 @@ impl EthereumClient {
         if self.has_block_receipts() {
             calls.push(self.call(RECEIPTS, (B256::from(hash.0),))?);
         }
-        let mut outcomes = self.rpc.several(&calls).await.into_iter();
-        let Some(body) = self.body(hash, next(&mut outcomes))? else { return Ok(None) };
-        let body = self.completed(body).await?;
-        if body.transactions.is_empty() {
-            return Ok(Some(Block::new(body.header, Vec::new())));
-        }
-        let (receipts, asked) = match outcomes.next() {
-            Some(Ok(json)) => match wire::receipts(&json).map_err(|error| self.wrong(RECEIPTS, error))? {
-                Some(receipts) => (receipts, Asked::ByBlock),
-                None => return Err(self.busy(RECEIPTS, "it has the block, but not its receipts")),
-            },
-            Some(Err(fault)) if !is_missing(&fault) => return Err(self.failure(RECEIPTS, &fault)),
-            missing => {
-                if missing.is_some() {
-                    self.forget_block_receipts();
-                }
-                (self.receipts_by_transaction(&body).await?, Asked::ByTransaction)
+        for _ in 0..ASKED {
+            let mut outcomes = self.rpc.several(&calls).await.into_iter();
+            let Some(body) = self.body(hash, next(&mut outcomes))? else { continue };
+            let body = self.completed(body).await?;
+            if body.transactions.is_empty() {
+                return Ok(Some(Block::new(body.header, Vec::new())));
             }
-        };
-        body.with(receipts, asked).map(Some).map_err(|error| self.wrong(RECEIPTS, error))
+            let (receipts, asked) = match outcomes.next() {
+                Some(receipts) => self.receipts_of_block(&body, &calls[1], receipts).await?,
+                None => (self.receipts_by_transaction(&body).await?, Asked::ByTransaction),
+            };
+            return body.with(receipts, asked).map(Some).map_err(|error| self.wrong(RECEIPTS, error));
+        }
+        Ok(None)
+    }
+
+    /// The receipts that the node gives for a block, or else by transaction, which is remembered.
+    async fn receipts_of_block(
+        &self,
+        body: &Body,
+        call: &Call,
+        mut outcome: Outcome,
+    ) -> Result<(Vec<wire::Receipt>, Asked), ChainError> {
+        for _ in 0..ASKED {
+            let json = match outcome {
+                Ok(json) => json,
+                Err(fault) if is_missing(&fault) => {
+                    self.forget_block_receipts();
+                    return Ok((self.receipts_by_transaction(body).await?, Asked::ByTransaction));
+                }
+                Err(fault) => return Err(self.failure(RECEIPTS, &fault)),
+            };
+            if let Some(receipts) = wire::receipts(&json).map_err(|error| self.wrong(RECEIPTS, error))? {
+                return Ok((receipts, Asked::ByBlock));
+            }
+            outcome = self.rpc.one(call).await;
+        }
+        Err(self.busy(RECEIPTS, "it has the block, but not its receipts"))
     }
 
     fn block_call(&self, hash: Hash) -> Result<Call, ChainError> {
@@ -95,11 +121,22 @@ impl EthereumClient {
 
     async fn receipts_by_transaction(&self, body: &Body) -> Result<Vec<wire::Receipt>, ChainError> {
         let calls = body.transactions.iter().map(|listed| self.call(RECEIPT, (listed.hash(),)));
-        let calls = calls.collect::<Result<Vec<_>, _>>()?;
+        let mut calls = calls.collect::<Result<Vec<_>, _>>()?;
         let mut receipts = Vec::with_capacity(calls.len());
-        for outcome in self.rpc.several(&calls).await {
-            let json = outcome.map_err(|fault| self.failure(RECEIPT, &fault))?;
-            receipts.extend(wire::receipt(&json));
+        for _ in 0..ASKED {
+            let outcomes = self.rpc.several(&calls).await;
+            let mut missing = Vec::new();
+            for (call, outcome) in calls.into_iter().zip(outcomes) {
+                let json = outcome.map_err(|fault| self.failure(RECEIPT, &fault))?;
+                match wire::receipt(&json) {
+                    Some(receipt) => receipts.push(receipt),
+                    None => missing.push(call),
+                }
+            }
+            calls = missing;
+            if calls.is_empty() {
+                break;
+            }
         }
         if receipts.is_empty() && body.has_signed() {
             return Err(self.busy(RECEIPT, "it has the block, but not its receipts"));

@@ -65,10 +65,11 @@ impl Step {
                 script.blocks.extend(branch.into_iter().map(|block| (block.header.hash, block)));
             }
             Self::Fail(node, method) => {
-                let error = ChainError::Refused {
-                    endpoint: "node".to_owned(),
-                    method,
-                    reason: "scripted".to_owned(),
+                let (endpoint, reason) = ("node".to_owned(), "scripted".to_owned());
+                // A block that is refused for good goes on without its transactions.
+                let error = match method {
+                    "" | "block" => ChainError::Busy { endpoint, method, reason },
+                    _ => ChainError::Refused { endpoint, method, reason },
                 };
                 nodes[node].script().fails.insert(method, error);
             }
