@@ -24,7 +24,7 @@ async fn headers_are_found_by_hash_and_by_height_and_unknown_ones_are_none() {
     for (height, header) in (0..).zip(branch(&client).await) {
         assert_eq!(header.height, height);
         assert_eq!(client.header(header.hash).await.unwrap(), Some(header));
-        let empty = Block { header, transactions: vec![] };
+        let empty = Block::new(header, vec![]);
         assert_eq!(client.block(header.hash, Detail::Results).await.unwrap(), Some(empty));
     }
     let unknown = Hash([7; 32]);
