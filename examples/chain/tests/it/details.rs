@@ -21,12 +21,14 @@ struct Picky {
     node: Node,
     /// By block; `None` is any other block.
     refuses: Arc<Mutex<HashMap<Option<Hash>, Refusal>>>,
+    /// It returns no more than this, without an error.
+    most: Detail,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Picky {
     fn new(node: &Node) -> Self {
-        Self { node: node.clone(), refuses: Arc::default(), asked: Arc::default() }
+        Self { node: node.clone(), refuses: Arc::default(), most: Detail::Results, asked: Arc::default() }
     }
 
     fn refuse(&self, block: Option<&str>, from: Detail, error: Option<ChainError>) {
@@ -72,7 +74,10 @@ impl ChainClient for Picky {
         match refused.filter(|(from, _)| detail >= *from) {
             Some((_, Some(error))) => Err(error),
             Some((_, None)) => Ok(None),
-            None => Ok(self.node.block(hash, detail).await?.map(|block| Block { detail, ..block })),
+            None => {
+                let block = self.node.block(hash, detail).await?;
+                Ok(block.map(|block| Block { detail: detail.min(self.most), ..block }))
+            }
         }
     }
 }
@@ -124,6 +129,15 @@ async fn only_as_much_of_a_block_is_asked_for_as_is_wanted() {
         assert_eq!(node.asked(), asked);
         assert_eq!(look(&mut watched).await, "");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_of_which_a_node_returns_less_than_was_asked_for_counts_as_what_it_is() {
+    let tree = Tree::new("g a1 a2");
+    let node = Picky { most: Detail::Transactions, ..Picky::new(&tree.node("a2")) };
+    let mut watched = watch(config(), &[("n1", &node)]).await;
+    assert_eq!(look(&mut watched).await, "a1t a2t");
+    assert_eq!(node.asked(), "a1r a2r");
 }
 
 /// Without blocks nothing waits for them: not a reorg, and not the limit of headers without blocks.

@@ -246,6 +246,7 @@ proptest! {
         bounds in prop::sample::select(vec![(128, 512, 1024), (2, 3, 5)]),
         root in prop::option::of(any::<Index>()),
         locals in prop_oneof![Just(7_u8), 0..7_u8],
+        refuses in any::<bool>(),
     ) {
         on_paused_clock(async {
             let (tree, names) = plant(&shape);
@@ -272,6 +273,12 @@ proptest! {
                 let branch_to = |block: Index| plain.branch(&names[block.index(names.len())]);
                 step.apply(&nodes, |block| branch_to(block).iter().map(|name| tree.block(name).clone()).collect())
                     .await;
+                if let (Step::Fail(node, "block"), true) = (&step, refuses) {
+                    // Blocks that all nodes refuse are read in part, and hold nothing up.
+                    let reason = "scripted".to_owned();
+                    let error = ChainError::Refused { endpoint: "node".to_owned(), method: "block", reason };
+                    nodes[*node].script().fails.insert("block", error);
+                }
                 let view = watched.cycle().await;
                 check_final(&plain, &mut folded, &mut last_final, &watched.emitted())?;
                 if view.graph.is_some() {

@@ -9,7 +9,9 @@ use watchkeeper::subscription::Subscription;
 use watchkeeper::{ObservationConfig, ObservationRuntime, ObservationSnapshot, ObservedSource, Observer};
 use watchkeeper_chain::adapter::ChainClient;
 use watchkeeper_chain::projection::View;
-use watchkeeper_chain::{Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Detail, Header, Start};
+use watchkeeper_chain::{
+    Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Detail, Header, Start,
+};
 use watchkeeper_chain_bitcoin::{
     BitcoinClient, BitcoinTransaction, Coin, Key, Mined, Miner, NodeError, RegtestNode, Spend,
 };
@@ -121,7 +123,12 @@ impl Watched<ChainObserver<BitcoinClient>> {
 
 /// An observer whose cycles end when all requests are answered.
 pub(crate) fn observer(start: Start) -> ChainObserver<BitcoinClient> {
-    ChainObserver::new(ChainConfig { start, collect_for: SOON, lighter_after: 1, ..ChainConfig::every(NEVER) })
+    ChainObserver::new(ChainConfig {
+        start,
+        collect_for: SOON,
+        lighter_after: 1,
+        ..ChainConfig::every(NEVER)
+    })
 }
 
 impl<O> Watched<O>

@@ -65,11 +65,11 @@ impl Step {
                 script.blocks.extend(branch.into_iter().map(|block| (block.header.hash, block)));
             }
             Self::Fail(node, method) => {
-                let (endpoint, reason) = ("node".to_owned(), "scripted".to_owned());
-                // A block that is refused for good goes on without its transactions.
+                let endpoint = "node".to_owned();
                 let error = match method {
-                    "" | "block" => ChainError::Busy { endpoint, method, reason },
-                    _ => ChainError::Refused { endpoint, method, reason },
+                    // Of a block that is refused by all nodes less is read: `details` has the tests of that.
+                    "" | "block" => ChainError::Unreachable { endpoint, reason: "scripted".to_owned() },
+                    method => ChainError::Refused { endpoint, method, reason: "scripted".to_owned() },
                 };
                 nodes[node].script().fails.insert(method, error);
             }
