@@ -98,12 +98,12 @@ async fn receipts_of_another_block_are_untrue() {
     assert!(error.to_string().contains("is of block cccc"), "{error}");
 }
 
-/// The node indexes them a moment later, or another backend answers.
+/// They are asked for again, then by transaction: the node may index them a moment later, or another backend answer.
 #[tokio::test]
-async fn a_block_without_its_receipts_is_busy() {
+async fn a_block_without_its_receipts_is_refused() {
     let block = block_of(&[transaction(&word('a'), "0x7")]);
     let error = failure(read(&block, &Value::Null).await);
-    assert!(matches!(error, ChainError::Busy { .. }), "{error:?}");
+    assert!(matches!(error, ChainError::Refused { .. }), "{error:?}");
     assert!(error.to_string().ends_with("it has the block, but not its receipts"), "{error}");
 }
 

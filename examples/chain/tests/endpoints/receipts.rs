@@ -151,7 +151,7 @@ async fn a_receipt_from_another_branch_is_unknown() {
 }
 
 #[tokio::test]
-async fn no_receipt_at_all_is_busy_and_a_missing_block_is_none() {
+async fn no_receipt_at_all_is_a_refusal_and_a_missing_block_is_none() {
     let block = block_of(&[transaction(&word('a'), "0x7")]);
     let asked = hash(&block);
     let node = FakeNode::answering(move |method, parameters| match method {
@@ -161,7 +161,7 @@ async fn no_receipt_at_all_is_busy_and_a_missing_block_is_none() {
     })
     .await;
     let error = failure(node.client().block(asked, Detail::Results).await);
-    assert!(matches!(error, ChainError::Busy { method: "eth_getTransactionReceipt", .. }), "{error:?}");
+    assert!(matches!(error, ChainError::Refused { method: "eth_getTransactionReceipt", .. }), "{error:?}");
     assert_eq!(node.client().block(Hash([9; 32]), Detail::Results).await.unwrap(), None);
 }
 

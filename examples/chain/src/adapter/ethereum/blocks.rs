@@ -62,7 +62,7 @@ impl EthereumClient {
         Ok(None)
     }
 
-    /// The receipts that the node gives for a block, or else by transaction, which is remembered.
+    /// The receipts that the node gives for a block, or else by transaction. That it has no such method is remembered.
     async fn receipts_of_block(
         &self,
         body: &Body,
@@ -83,7 +83,7 @@ impl EthereumClient {
             }
             outcome = self.rpc.one(call).await;
         }
-        Err(self.busy(RECEIPTS, "it has the block, but not its receipts"))
+        Ok((self.receipts_by_transaction(body).await?, Asked::ByTransaction))
     }
 
     fn block_call(&self, hash: Hash) -> Result<Call, ChainError> {
@@ -139,7 +139,12 @@ impl EthereumClient {
             }
         }
         if receipts.is_empty() && body.has_signed() {
-            return Err(self.busy(RECEIPT, "it has the block, but not its receipts"));
+            let reason = "it has the block, but not its receipts".to_owned();
+            return Err(ChainError::Refused {
+                endpoint: self.endpoint().to_string(),
+                method: RECEIPT,
+                reason,
+            });
         }
         Ok(receipts)
     }
