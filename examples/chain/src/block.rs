@@ -58,6 +58,7 @@ pub enum Detail {
 
 impl<T> Block<T> {
     /// A block that was read in full.
+    #[must_use]
     pub fn new(header: Header, transactions: Vec<T>) -> Self {
         Self { header, transactions, detail: Detail::Results }
     }
