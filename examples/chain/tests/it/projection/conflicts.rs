@@ -101,7 +101,9 @@ fn of_two_transactions_with_equal_conflicts_on_one_branch_neither_is_replaced() 
         let (mut tree, mut at) = (Tree::new(), 0);
         let mut inclusions = Inclusions::new().keep(if late { 20 } else { keep });
         if !late {
-            [&x, &y].into_iter().for_each(|transaction| way(&inclusions, transaction));
+            for transaction in [&x, &y] {
+                way(&inclusions, transaction);
+            }
             inclusions.settle();
         }
         for block in layout.iter().cloned().chain((0..6).map(|_| Vec::new())) {
@@ -109,7 +111,9 @@ fn of_two_transactions_with_equal_conflicts_on_one_branch_neither_is_replaced() 
             apply(&mut inclusions, tree.lead_to(at));
         }
         if late {
-            [&x, &y].into_iter().for_each(|transaction| way(&inclusions, transaction));
+            for transaction in [&x, &y] {
+                way(&inclusions, transaction);
+            }
             inclusions.settle();
         }
         let block_of = |of: &Free| {
