@@ -2,7 +2,7 @@
 
 use alloy::primitives::{Address, U256};
 
-use super::wallet::{AccountTransaction, Amount};
+use super::wallet::{AccountTransaction, Amount, UnknownPart};
 use crate::adapter::ethereum::EthereumTransaction;
 
 impl AccountTransaction for EthereumTransaction {
@@ -33,17 +33,17 @@ impl AccountTransaction for EthereumTransaction {
         wei(self.minted)
     }
 
-    fn unknown_to_payer(&self) -> Option<&'static str> {
-        self.unknown_to_payee().or_else(|| self.fee.is_none().then_some("the fee"))
+    fn unknown_to_payer(&self) -> Option<UnknownPart> {
+        self.unknown_to_payee().or_else(|| self.fee.is_none().then_some(UnknownPart::Fee))
     }
 
-    fn unknown_to_payee(&self) -> Option<&'static str> {
+    fn unknown_to_payee(&self) -> Option<UnknownPart> {
         match (self.succeeded, self.value) {
             (Some(false), _) => None,
             // Nothing moves either way.
             (_, Some(value)) if value.is_zero() => None,
-            (None, _) => Some("whether it succeeded"),
-            (Some(true), None) => Some("the value"),
+            (None, _) => Some(UnknownPart::Success),
+            (Some(true), None) => Some(UnknownPart::Value),
             (Some(true), Some(_)) => None,
         }
     }

@@ -236,7 +236,7 @@ impl<O: Observer<Event = ChainEvent<T>>, T: Transaction> TransactionFeed<O, T> {
             Some(block) if block.detail > Detail::Header => {
                 self.ready.extend(block.transactions.iter().rev().map(|transaction| {
                     TransactionStep::Disconnected { block: header, transaction: transaction.clone() }
-                }))
+                }));
             }
             _ => self.ready.push_back(TransactionStep::Unknown { block: header }),
         }

@@ -14,7 +14,7 @@ use watchkeeper_chain::projection::checkpoint::{LoadError, SaveError};
 use watchkeeper_chain::projection::feed::FeedError;
 use watchkeeper_chain::projection::inclusion::NotFollowed;
 use watchkeeper_chain::projection::wallet::{
-    AddWalletError, BackfillError, BalanceError, Fault, Flow, OutPoint, Unconserved, WrongRecord,
+    AddWalletError, BackfillError, BalanceError, Fault, Flow, OutPoint, Unconserved, UnknownPart, WrongRecord,
 };
 use watchkeeper_chain::{ChainConfigError, Hash, InsertError, PruneError};
 
@@ -97,7 +97,7 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
         (Fault::Overflow { block: ONE, height: 2 }.into(),
          "block 11111111 at height 2 gives a wallet more than can be counted: compare the block with that of another \
           node"),
-        (Fault::Unknown { block: ONE, height: 2, transaction: TWO, what: "the fee".into() }.into(),
+        (Fault::Unknown { block: ONE, height: 2, transaction: TWO, what: UnknownPart::Fee }.into(),
          "block 11111111 at height 2 has transaction 22222222, of which the fee is unknown: start again with a node \
           that returns it, or follow the wallet from the next height, with what it has there"),
         (Fault::Unread { block: ONE, height: 2 }.into(),

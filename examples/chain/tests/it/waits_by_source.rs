@@ -60,7 +60,7 @@ async fn waits_by_source_give_the_answers_of_the_core() {
         let tree = Tree::new("g a1 a2 a3");
         let (n1, n2) = (tree.node("a3"), tree.node("a3"));
         let sources = SharedSources::new(local(&[("n1", &n1), ("n2", &n2)]));
-        let nodes = Nodes { n1, n2, tree, sources };
+        let nodes = Nodes { tree, n1, n2, sources };
         let timing = ObservationConfig { interval: SECOND, ..Default::default() };
         let core =
             ObservationRuntime::start(nodes.sources.clone(), heads(&config()), timing.clone()).await.unwrap();

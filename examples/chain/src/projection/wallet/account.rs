@@ -1,13 +1,12 @@
 //! Value in balances: each transaction takes from one account and gives to another.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{Address, Amount, Balance, Fault, Ledger, Moved, OutPoint, Target};
+use super::ledger::{Address, Amount, Balance, Fault, Ledger, Moved, OutPoint, Target, UnknownPart};
 use crate::{Hash, Header, Height, Transaction};
 
 /// A transaction from account to account.
@@ -36,16 +35,15 @@ pub trait AccountTransaction: Transaction {
         0
     }
 
-    /// What is unknown, if anything, of what the payer loses or is given: a few words, such as `the fee`. The payer's
-    /// wallet then has a [`Fault`], and [`value`](Self::value), [`fee`](Self::fee) and [`minted`](Self::minted) do not
+    /// What is unknown, if anything, of what the payer loses or is given. The payer's wallet then has a [`Fault`], and [`value`](Self::value), [`fee`](Self::fee) and [`minted`](Self::minted) do not
     /// count for it. Default: nothing.
-    fn unknown_to_payer(&self) -> Option<&'static str> {
+    fn unknown_to_payer(&self) -> Option<UnknownPart> {
         None
     }
 
     /// What is unknown, if anything, of what the payee is paid. The wallet of [`to`](Self::to) then has a [`Fault`].
     /// Default: nothing.
-    fn unknown_to_payee(&self) -> Option<&'static str> {
+    fn unknown_to_payee(&self) -> Option<UnknownPart> {
         None
     }
 }
@@ -109,7 +107,7 @@ pub enum AccountChange<A> {
         /// The transaction.
         transaction: Hash,
         /// What is unknown of it.
-        what: Cow<'static, str>,
+        what: UnknownPart,
     },
 }
 
@@ -175,17 +173,14 @@ impl<T: AccountTransaction> Ledger for Account<T> {
     fn changes(&self, transaction: &T) -> Vec<Self::Change> {
         let (from, value) = (transaction.from(), transaction.value());
         let is_new = from.is_none();
-        let unknown = |owner: T::Address, what: &'static str| {
-            let (transaction, what) = (transaction.id(), Cow::Borrowed(what));
-            AccountChange::Unknown { owner, transaction, what }
-        };
+        let unknown =
+            |owner: T::Address, what| AccountChange::Unknown { owner, transaction: transaction.id(), what };
+        // A sum that overflows exceeds every balance: it is reported as an overdraft.
+        let paid = value.saturating_add(transaction.fee());
+        let pays = |from| AccountChange::Debited { from, minted: transaction.minted(), value: paid };
         let debited = from.map(|from| match transaction.unknown_to_payer() {
             Some(what) => unknown(from, what),
-            None => {
-                // A sum that overflows exceeds every balance: it is reported as an overdraft.
-                let paid = value.saturating_add(transaction.fee());
-                AccountChange::Debited { from, minted: transaction.minted(), value: paid }
-            }
+            None => pays(from),
         });
         let credited = transaction.to().and_then(|to| match transaction.unknown_to_payee() {
             Some(what) => Some(unknown(to, what)),
@@ -236,7 +231,7 @@ impl<T: AccountTransaction> Ledger for Account<T> {
                 Ok(Moved { credited: *value, debited: 0, minted: *minted })
             }
             AccountChange::Unknown { transaction, what, .. } => {
-                let (transaction, what) = (*transaction, what.clone());
+                let (transaction, what) = (*transaction, *what);
                 Err(Fault::Unknown { block: hash, height, transaction, what })
             }
         }

@@ -1,6 +1,5 @@
 //! How one kind of chain moves value.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::hash::Hash as StdHash;
 
@@ -8,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{Hash, Header, Height, Transaction};
-use watchkeeper::report::{debug_as_text, one_line};
+use watchkeeper::report::debug_as_text;
 
 /// An amount in the chain's smallest unit: satoshi, wei.
 pub type Amount = u128;
@@ -118,6 +117,31 @@ pub struct Balance {
     pub total: Amount,
 }
 
+/// A part of a transaction that a balance needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub enum UnknownPart {
+    /// Whether it succeeded, and so whether its value moved.
+    Success,
+    /// The value.
+    Value,
+    /// The fee.
+    Fee,
+    /// What it mints.
+    Minted,
+}
+
+impl fmt::Display for UnknownPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Success => "the success",
+            Self::Value => "the value",
+            Self::Fee => "the fee",
+            Self::Minted => "what it mints",
+        })
+    }
+}
+
 /// A change that is impossible for a wallet, or unknown: what is known of the wallet is incomplete.
 ///
 /// Its opening was wrong, it had transactions below the height it is followed from, value came to it in a way that no
@@ -161,9 +185,8 @@ pub enum Fault {
     },
     /// A part of a transaction that pays the wallet, or that it pays, is unknown.
     #[error(
-        "block {block:.8} at height {height} has transaction {transaction:.8}, of which {} is unknown: start again with \
-         a node that returns it, or follow the wallet from the next height, with what it has there",
-        one_line(what, 100)
+        "block {block:.8} at height {height} has transaction {transaction:.8}, of which {what} is unknown: start again with \
+         a node that returns it, or follow the wallet from the next height, with what it has there"
     )]
     Unknown {
         /// In which block.
@@ -173,7 +196,7 @@ pub enum Fault {
         /// The transaction.
         transaction: Hash,
         /// What is unknown.
-        what: Cow<'static, str>,
+        what: UnknownPart,
     },
     /// The transactions of a block were not read: any of them may concern the wallet.
     #[error(

@@ -27,7 +27,7 @@ mod wallets;
 
 pub use account::{Account, AccountChange, AccountTransaction, AccountWallet};
 pub use backfill::{Backfill, BackfillError};
-pub use ledger::{Address, Amount, Balance, Fault, Ledger, Moved, OutPoint, Target};
+pub use ledger::{Address, Amount, Balance, Fault, Ledger, Moved, OutPoint, Target, UnknownPart};
 pub use ownership::{Flow, NewWallet, WalletOf};
 pub use record::{WalletsRecord, WrongRecord};
 pub use requests::{AddWalletError, WalletRequests};

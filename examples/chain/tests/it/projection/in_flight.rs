@@ -44,21 +44,21 @@ fn spend(id: u64, of: &[&Coins], outputs: &[(char, Amount)]) -> Coins {
     Coins { id: numbered(id), inputs, outputs }
 }
 
-/// r and s are coins of a; x spends r, its bump y spends r and s, and z spends s alone.
+/// r and another coin are of a; x spends r, its bump y spends both, and z spends the other one alone.
 #[test]
 fn a_coin_that_is_spent_by_several_in_flight_is_spent_by_the_last() {
-    let (r, s) = (reward(10, 'a', 50), reward(11, 'a', 40));
+    let (r, other) = (reward(10, 'a', 50), reward(11, 'a', 40));
     let mut tree = Tree::new();
     let mut wallets = followed(Utxo::new(1).maturity(1), vec![wallet("a", 'a'), wallet("b", 'b')]);
-    let one = tree.grow(0, vec![r.clone(), s.clone()]);
+    let one = tree.grow(0, vec![r.clone(), other.clone()]);
     let view = apply(&mut wallets, tree.lead_to(one));
     let pending = |in_flight: &[&Coins]| {
-        let in_flight: Vec<Coins> = in_flight.iter().map(|transaction| Coins::clone(transaction)).collect();
+        let in_flight: Vec<Coins> = in_flight.iter().copied().cloned().collect();
         ["a", "b"].map(|name| view.balance_with(name, &in_flight).unwrap().pending)
     };
     let x = spend(12, &[&r], &[('b', 20), ('a', 29)]);
-    let y = spend(13, &[&r, &s], &[('b', 25), ('a', 64)]);
-    let z = spend(14, &[&s], &[('b', 3), ('a', 36)]);
+    let y = spend(13, &[&r, &other], &[('b', 25), ('a', 64)]);
+    let z = spend(14, &[&other], &[('b', 3), ('a', 36)]);
     assert_eq!(pending(&[&x, &y]), [64, 25]);
     assert_eq!(pending(&[&x, &z]), [65, 23]);
     assert_eq!(pending(&[&x, &y, &z]), [36, 3], "y has replaced x before z replaced y");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use watchkeeper_chain::adapter::ethereum::{Address as Account20, EthereumTransaction};
 use watchkeeper_chain::projection::Projection;
 use watchkeeper_chain::projection::wallet::{
-    Account, AccountWallet, Amount, BalanceError, Fault, NewWallet, Wallets, WalletsView,
+    Account, AccountWallet, Amount, BalanceError, Fault, NewWallet, UnknownPart, Wallets, WalletsView,
 };
 use watchkeeper_chain::{Block, ChainEvent, Detail, Hash};
 
@@ -91,11 +91,11 @@ fn a_deposit_that_mints_is_received_before_it_is_paid() {
 #[test]
 fn a_transaction_with_an_unknown_part_makes_only_its_own_wallets_unknown() {
     let whole = || ether(10, 1, 2, Some(5));
-    let cases: [(EthereumTransaction, [Option<&str>; 2]); 7] = [
+    let cases: [(EthereumTransaction, [Option<UnknownPart>; 2]); 7] = [
         (whole(), [None; 2]),
-        (EthereumTransaction { fee: None, ..whole() }, [Some("the fee"), None]),
-        (EthereumTransaction { value: None, ..whole() }, [Some("the value"); 2]),
-        (EthereumTransaction { succeeded: None, fee: None, ..whole() }, [Some("whether it succeeded"); 2]),
+        (EthereumTransaction { fee: None, ..whole() }, [Some(UnknownPart::Fee), None]),
+        (EthereumTransaction { value: None, ..whole() }, [Some(UnknownPart::Value); 2]),
+        (EthereumTransaction { succeeded: None, fee: None, ..whole() }, [Some(UnknownPart::Success); 2]),
         (EthereumTransaction { value: None, succeeded: Some(false), ..whole() }, [None; 2]),
         (EthereumTransaction { nonce: None, ..whole() }, [None; 2]),
         (EthereumTransaction { succeeded: None, ..ether(10, 1, 2, Some(0)) }, [None; 2]),
@@ -104,12 +104,7 @@ fn a_transaction_with_an_unknown_part_makes_only_its_own_wallets_unknown() {
         let view = after(vec![transaction.clone()]);
         let block = view.tip().unwrap().hash;
         for (name, what) in ["w1", "w2"].into_iter().zip(unknown) {
-            let unknown = |what: &'static str| Fault::Unknown {
-                block,
-                height: 1,
-                transaction: numbered(10),
-                what: what.into(),
-            };
+            let unknown = |what| Fault::Unknown { block, height: 1, transaction: numbered(10), what };
             assert_eq!(fault(&view, name), what.map(unknown), "{name} of {transaction:?}");
         }
         let others = after(vec![EthereumTransaction { from: Account20::repeat_byte(8), ..transaction }]);
