@@ -68,7 +68,7 @@ fn a_node_whose_head_rises_fast_is_asked_for_what_is_probably_new_beside_its_hea
         at.plan();
         at
     }
-    let cases: &[(&str, fn(&mut Drawn), &[&str])] = &[
+    let cases: &[Case] = &[
         ("it rose by one block at each look", |at| _ = rising(at, &["a1", "a2", "a3"]), &[]),
         ("it rose once", |at| _ = rising(at, &["a1", "a1", "a9"]), &[]),
         ("it rises", |at| _ = rising(at, &["a1", "a4", "a7"]), &["n1 ahead 8 to 13"]),
