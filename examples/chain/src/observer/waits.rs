@@ -35,7 +35,7 @@ impl ShowsChain for ChainView {
 /// # use watchkeeper::wait::Unmet;
 /// # use watchkeeper_chain::{NodeWaits, ShowsChain};
 /// # async fn example<O>(handle: ObservationHandle<O>) -> Result<(), Unmet>
-/// # where O: Observer<Snapshot: ShowsChain> {
+/// # where O: Observer<Snapshot: ShowsChain + std::fmt::Debug> {
 /// let past_100 = handle.all_sources("every node is past 100", |node| node.head.is_some_and(|head| head.height > 100));
 /// past_100.within(Duration::from_secs(10)).await?;
 /// # Ok(())

@@ -160,7 +160,7 @@ pub enum TransactionStep<T> {
         transaction: T,
     },
     /// A block was connected or disconnected whose transactions are unknown: they were not read
-    /// ([`Detail::Header`](crate::Detail::Header)), or it was connected before the feed began, or more than 256 blocks
+    /// ([`Detail::Header`]), or it was connected before the feed began, or more than 256 blocks
     /// ago. The step of a block that was not read comes both when the block is connected and when it is disconnected;
     /// [`BlockFeed`] distinguishes the two.
     Unknown {
