@@ -197,15 +197,12 @@ impl<T: Transaction> ChainFacts<T> {
             }
             Found::Root(answer) => {
                 if let Some(node) = self.nodes.get_mut(name) {
-                    node.returned_headers(true);
+                    node.returned_headers(true, self.config.requests_per_node);
                 }
                 Some(answer.err().unwrap_or_else(|| ChainError::Empty { endpoint: name.to_string() }))
             }
             Found::Headers { head, headers, gap, error } => self.filled(name, head, &headers, gap, error),
-            Found::Ahead { headers, error } => {
-                self.link_ahead(name, &headers);
-                error
-            }
+            Found::Ahead { headers, error } => self.filled_ahead(name, &headers, error),
             Found::Off { head, root } => {
                 self.diverged(name, head, root);
                 None
@@ -295,29 +292,42 @@ impl<T: Transaction> ChainFacts<T> {
         }
         let (node, graph) = self.nodes.get_mut(name).zip(self.headers.graph())?;
         let is_weak = error.as_ref().is_some_and(ChainError::is_retryable);
-        node.returned_headers(headers.is_empty() || is_weak || invalid.is_some());
+        let has_failed = headers.is_empty() || is_weak || invalid.is_some();
+        node.returned_headers(has_failed, self.config.requests_per_node);
+        let contradiction = invalid.clone();
         if let Some(invalid) = invalid {
             node.is_contradicted_below(head, invalid);
         }
         if let Some(highest) = headers.last().filter(|highest| graph.contains(&highest.hash)) {
-            node.is_linked_at(*highest);
+            node.is_linked_at(*highest, graph);
         }
         // A node that returned some headers has made progress: that it was late is no error.
-        error.filter(|_| headers.is_empty() || !is_late)
+        contradiction.or(error.filter(|_| headers.is_empty() || !is_late))
     }
 
-    /// Links headers above the last known one. Those that do not link are not kept: the node's next head decides.
-    fn link_ahead(&mut self, name: &Arc<str>, headers: &[Header]) {
+    /// Records headers above the last known one: none, if none is new. Returns why there are none.
+    fn filled_ahead(
+        &mut self,
+        name: &Arc<str>,
+        headers: &[Header],
+        error: Option<ChainError>,
+    ) -> Option<ChainError> {
+        let error = error.filter(|_| headers.is_empty());
+        if let Some((node, error)) = self.nodes.get_mut(name).zip(error.as_ref()) {
+            node.returned_headers(error.is_retryable(), self.config.requests_per_node);
+        }
+        // Those that do not link are not kept: the node's next head decides.
         for header in headers {
             let is_linked = self.headers.graph().is_some_and(|graph| graph.contains(&header.parent));
             let is_believed = self.nodes.get(name).is_some_and(NodeFacts::is_believed);
             if !is_linked || !is_believed || self.link(*header, name).is_some() {
-                return;
+                break;
             }
-            if let Some(node) = self.nodes.get_mut(name) {
-                node.is_linked_at(*header);
+            if let Some((node, graph)) = self.nodes.get_mut(name).zip(self.headers.graph()) {
+                node.is_linked_at(*header, graph);
             }
         }
+        error
     }
 
     /// A branch that forks below the root is never linked. What one node reports counts for that node alone.
@@ -327,7 +337,7 @@ impl<T: Transaction> ChainFacts<T> {
             // It was asked for the branch of a head that was not accepted.
             return self.headers.forget_reported_by(name);
         }
-        let follows = self.nodes.get_mut(name).map_or(&[][..], |node| node.diverged(head));
+        let follows = self.nodes.get_mut(name).map_or(&[][..], |node| node.diverged(head, graph));
         self.obey(name, follows);
     }
 

@@ -30,7 +30,7 @@ use answer::NodeAnswer;
 use facts::ChainFacts;
 use fetch::Fetches;
 use nodes::NodeFacts;
-use plan::Planned;
+use plan::{Planned, budget};
 use probe::Errors;
 
 pub use config::{ChainConfig, ChainConfigError, Start};
@@ -202,6 +202,8 @@ impl<C: ChainClient> ChainObserver<C> {
             state.known.found(&node, found, now);
         }
         state.known.judge(now);
+        // What is known to be missing comes first.
+        self.ask(sources, state, now);
         let flights: Vec<_> = state.fetches.flights().collect();
         let planned = state.known.plan_ahead(&flights, now);
         self.begin(sources, state, planned);
@@ -244,14 +246,12 @@ impl<C: ChainClient> ChainObserver<C> {
         for Planned { node: name, question } in planned {
             let Some(source) = sources.iter().find(|source| *source.name == *name) else { continue };
             let known = state.known.nodes().get(&name);
-            // Concurrent calls may be too much for a node that returned nothing the last time.
-            let is_narrow = known.is_none_or(|node| node.empty_responses() > 0);
             let node = NodeAnswer {
                 client: source.source.client.clone(),
                 name: Arc::clone(&name),
                 limit: self.config.request_timeout,
-                budget: self.config.backfill,
-                at_once: if is_narrow { 1 } else { self.config.requests_per_node },
+                budget: known.map_or(1, |node| budget(&self.config, node)),
+                at_once: known.map_or(1, |node| node.calls_at_once(self.config.requests_per_node)),
                 suspect: known.is_some_and(NodeFacts::is_in_breach),
             };
             let work = node.answer(question.clone(), state.known.graph().cloned());

@@ -53,7 +53,7 @@ pub(super) fn plan<T: Transaction>(at: &Situation<'_, T>) -> Vec<Planned> {
 /// What to ask beside the heads, at the start of a cycle: nodes whose heads rise by several blocks at each look are asked
 /// for the headers that are probably new.
 pub(super) fn plan_ahead<T: Transaction>(at: &Situation<'_, T>) -> Vec<Planned> {
-    let Some(tip) = at.branch.tip() else { return Vec::new() };
+    let (Some(graph), Some(tip)) = (at.headers.graph(), at.branch.tip()) else { return Vec::new() };
     let question = |node: &NodeFacts| {
         let (expected, linked) = (node.expected_rise(), node.linked()?);
         let is_far = linked.height.saturating_sub(tip.height) >= at.ahead_of_tip();
@@ -64,11 +64,34 @@ pub(super) fn plan_ahead<T: Transaction>(at: &Situation<'_, T>) -> Vec<Planned> 
         let to = to.min(linked.height.saturating_add(at.budget(node)));
         Some(Question::Ahead { from: linked.height.saturating_add(1), to })
     };
+    // One node for each branch, unless its answer is late.
+    let being_asked = |flight: &&&Flight| {
+        flight.question.purpose() == Purpose::Ahead && flight.cycle + 1 >= at.asked.cycle()
+    };
+    let asked = at.flights.iter().filter(being_asked).filter_map(|flight| at.nodes.get(&flight.node));
+    let mut branches: Vec<Header> = asked.filter_map(NodeFacts::linked).collect();
     let mut planned = Vec::new();
-    for node in at.nodes.iter().filter(|node| at.is_reachable(node) && !at.is_busy(node)) {
-        planned.extend(question(node).map(|question| Planned { node: Arc::clone(node.name()), question }));
+    for node in at.in_order().into_iter().filter(|node| !at.is_busy(node) && !node.waits_for_identity()) {
+        let (Some(question), Some(linked)) = (question(node), node.linked()) else { continue };
+        let is_shared = |other: &Header| {
+            [(other, &linked), (&linked, other)]
+                .iter()
+                .any(|(low, high)| graph.is_on_branch(&low.hash, &high.hash) == OnBranch::Yes)
+        };
+        if !branches.iter().any(is_shared) {
+            branches.push(linked);
+            planned.push(Planned { node: Arc::clone(node.name()), question });
+        }
     }
     planned
+}
+
+/// How many headers a node is asked for at once: as many as it probably returns in half of the time-out.
+pub(super) fn budget(config: &ChainConfig, node: &NodeFacts) -> usize {
+    let answer = node.last_elapsed().max(Duration::from_millis(1));
+    let rounds = (config.request_timeout.as_millis() / 2 / answer.as_millis()).max(1);
+    let at_once = node.calls_at_once(config.requests_per_node);
+    config.backfill.min(at_once.saturating_mul(usize::try_from(rounds).unwrap_or(usize::MAX)))
 }
 
 /// The blocks on the path to a better head of which no node that has them returns more than the header.
@@ -106,12 +129,18 @@ impl<T: Transaction> Situation<'_, T> {
         Height::try_from(self.config.backfill).unwrap_or(Height::MAX)
     }
 
-    /// How many headers a node is asked for at once: as many as it probably returns in half of the time-out.
     fn budget(&self, node: &NodeFacts) -> Height {
-        let answer = node.last_elapsed().max(Duration::from_millis(1));
-        let rounds = (self.config.request_timeout.as_millis() / 2 / answer.as_millis()).max(1);
-        let at_once = Height::try_from(self.config.requests_per_node).unwrap_or(Height::MAX);
-        self.backfill().min(at_once.saturating_mul(Height::try_from(rounds).unwrap_or(Height::MAX)))
+        Height::try_from(budget(self.config, node)).unwrap_or(Height::MAX)
+    }
+
+    /// The nodes that can be asked. One that is slow, or returns no headers, must not keep others from being asked.
+    fn in_order(&self) -> Vec<&NodeFacts> {
+        let mut nodes: Vec<_> = self.nodes.iter().filter(|node| self.is_reachable(node)).collect();
+        nodes.sort_by_key(|node| {
+            let is_slow = node.last_elapsed() >= self.config.collect_for;
+            (node.empty_responses(), node.group() == Group::Public, is_slow)
+        });
+        nodes
     }
 
     /// One question for each node that has none in flight, other than for its last final block or for blocks.
@@ -120,14 +149,13 @@ impl<T: Transaction> Situation<'_, T> {
         for flight in self.flights {
             let node = self.nodes.get(&flight.node);
             walks.begin(&flight.question, node.map_or(u32::MAX, NodeFacts::empty_responses));
+            if let Question::Ahead { to, .. } = flight.question
+                && flight.cycle == self.asked.cycle()
+            {
+                walks.ahead = walks.ahead.max(to);
+            }
         }
-        let mut nodes: Vec<_> = self.nodes.iter().filter(|node| self.is_reachable(node)).collect();
-        // A node that is slow, or returns no headers, must not keep others from being asked.
-        nodes.sort_by_key(|node| {
-            let is_slow = node.last_elapsed() >= self.config.collect_for;
-            (node.empty_responses(), node.group() == Group::Public, is_slow)
-        });
-        for node in nodes {
+        for node in self.in_order() {
             if self.is_busy(node) {
                 continue;
             }
@@ -195,8 +223,11 @@ impl<T: Transaction> Situation<'_, T> {
     fn gap(&self, graph: &Graph, node: &NodeFacts, walks: &Walks) -> Option<Question> {
         let (head, tip) = (node.head()?.hash, self.branch.tip()?);
         let lowest = graph.root().height.saturating_add(1);
-        let open =
-            |gap: &Header| gap.height > lowest && walks.allow(Some(gap.parent), node.empty_responses());
+        let open = |gap: &Header| {
+            // What another node is asked for beside its head may close it.
+            let is_asked = gap.height <= walks.ahead.saturating_add(1);
+            gap.height > lowest && !is_asked && walks.allow(Some(gap.parent), node.empty_responses())
+        };
         let gaps = self.headers.gaps_of(node.name(), &head).into_iter();
         let gap = gaps.filter(open).min_by_key(|gap| gap.height)?;
         // The node is most likely on the heaviest branch, unless it was seen on another one.
@@ -365,6 +396,8 @@ impl<'a> Bodies<'a> {
 #[derive(Default)]
 struct Walks {
     begun: HashMap<Option<Hash>, u32>,
+    /// Up to which height headers are requested beside the heads in this cycle.
+    ahead: Height,
 }
 
 impl Walks {

@@ -10,6 +10,7 @@ mod rise;
 mod standing;
 mod tip;
 mod troubles;
+mod width;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

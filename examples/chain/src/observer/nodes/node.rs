@@ -19,10 +19,11 @@ use super::standing::StandingEvent::{
 use super::standing::{Standing, StandingCommand, StandingEvent};
 use super::tip::{AtTip, Hold, LagChange};
 use super::troubles::Troubles;
+use super::width::Width;
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::observer::probe::LONGEST_REST;
 use crate::observer::{ChainConfig, Group};
-use crate::{Detail, Graph, Hash, Header, Height};
+use crate::{Detail, Graph, Hash, Header, Height, OnBranch};
 
 /// What one node reported, and what it is to the observer. Only its methods change it.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ pub(in crate::observer) struct NodeFacts {
     finality: FinalReports,
     /// How many consecutive requests for headers failed, were late or returned none.
     empty_responses: u32,
+    width: Width,
     returns: BlockReturns,
     troubles: Troubles,
     at_tip: AtTip,
@@ -73,6 +75,7 @@ impl NodeFacts {
             rise: Rise::default(),
             finality: FinalReports::default(),
             empty_responses: 0,
+            width: Width::default(),
             returns: BlockReturns::new(),
             troubles: Troubles::default(),
             at_tip: AtTip::default(),
@@ -388,22 +391,34 @@ impl NodeFacts {
         self.finality.failed(error, config, now);
     }
 
-    /// A request for headers ended.
-    pub(in crate::observer) fn returned_headers(&mut self, has_failed: bool) {
+    /// A request for headers ended, of which `wanted` calls may be made at once.
+    pub(in crate::observer) fn returned_headers(&mut self, has_failed: bool, wanted: usize) {
         self.empty_responses = if has_failed { self.empty_responses.saturating_add(1) } else { 0 };
+        self.width.note(has_failed, wanted);
     }
 
-    /// A header that it returned is in the graph.
-    pub(in crate::observer) fn is_linked_at(&mut self, header: Header) {
-        if self.is_honest() {
+    /// How many calls for headers are made at once, of `wanted`.
+    pub(in crate::observer) fn calls_at_once(&self, wanted: usize) -> usize {
+        self.width.of(wanted)
+    }
+
+    /// A header that it returned is in the graph. One that is not above the last one of its branch, and not heavier,
+    /// may be of a branch that it has left.
+    pub(in crate::observer) fn is_linked_at(&mut self, header: Header, graph: &Graph) {
+        let goes_on = self.linked.is_none_or(|linked| {
+            graph.is_on_branch(&linked.hash, &header.hash) == OnBranch::Yes
+                || graph.total_work(&header.hash) > graph.total_work(&linked.hash)
+        });
+        if self.is_honest() && goes_on {
             self.linked = Some(header);
         }
     }
 
-    /// The branch of `head` forks from the graph below the root. If that is its branch still, returns what follows.
-    pub(in crate::observer) fn diverged(&mut self, head: Hash) -> &'static [StandingCommand] {
-        let has_head = self.head().is_some_and(|now| now.hash == head);
-        if has_head { self.on(ForkedBelowRoot) } else { &[] }
+    /// Its branch forks from the graph below the root, as it said when its head was `head`. Returns what follows, unless
+    /// it has a head since that is linked.
+    pub(in crate::observer) fn diverged(&mut self, head: Hash, graph: &Graph) -> &'static [StandingCommand] {
+        let is_open = |now: Header| now.hash == head || !graph.contains(&now.hash);
+        if self.head().is_some_and(is_open) { self.on(ForkedBelowRoot) } else { &[] }
     }
 
     /// It returned a block; `is_all` if it returned as much as is wanted of all blocks.
