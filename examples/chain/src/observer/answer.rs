@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Start;
 use super::fetch::Found;
+use super::hedge::hedged;
 use super::question::Question;
 use crate::adapter::{ChainClient, ChainError};
 use crate::{Graph, Hash, Header, Height};
@@ -22,6 +23,8 @@ pub(super) struct NodeAnswer<C> {
     pub(super) limit: Duration,
     /// How many headers one question may return.
     pub(super) budget: usize,
+    /// How long a call waits before it is made again, as it may be lost.
+    pub(super) patience: Duration,
     /// How many calls it gets concurrently, at least 1.
     pub(super) at_once: usize,
     /// It was in breach: before its branch is walked, it is asked whether that branch has the root.
@@ -31,11 +34,14 @@ pub(super) struct NodeAnswer<C> {
 impl<C: ChainClient> NodeAnswer<C> {
     pub(super) async fn answer(self, question: Question, graph: Option<Graph>) -> Found<C::Transaction> {
         match question {
-            Question::Identity => Found::Identity(self.within(self.client.identity()).await),
-            Question::Final(head) => Found::Final(head, self.within(self.client.finalised()).await),
+            Question::Identity => Found::Identity(self.within(|| self.client.identity()).await),
+            Question::Final(head) => Found::Final(head, self.within(|| self.client.finalised()).await),
             Question::Root { start, genesis, head } => Found::Root(self.root(start, genesis, head).await),
             Question::Block(header, detail) => {
-                let block = self.within(self.client.block(header.hash, detail)).await;
+                let block = timeout(self.limit, self.client.block(header.hash, detail))
+                    .await
+                    .map_err(|_| self.late());
+                let block = block.and_then(|answer| answer);
                 let checked = block.and_then(|block| match block {
                     Some(block) if block.header != header => {
                         Err(self.untrue("block", format!("{:?} does not match its header", header.hash)))
@@ -122,7 +128,7 @@ impl<C: ChainClient> NodeAnswer<C> {
 
     async fn root(&self, start: Start, genesis: Hash, head: Height) -> Result<Option<Header>, ChainError> {
         match start {
-            Start::Genesis => self.within(self.client.header(genesis)).await,
+            Start::Genesis => self.within(|| self.client.header(genesis)).await,
             Start::Height(height) => self.at(height).await,
             Start::Recent(depth) => self.at(head.saturating_sub(depth)).await,
             Start::Known(_) => Ok(None),
@@ -130,7 +136,7 @@ impl<C: ChainClient> NodeAnswer<C> {
     }
 
     async fn at(&self, height: Height) -> Result<Option<Header>, ChainError> {
-        let header = self.within(self.client.header_at(height)).await?;
+        let header = self.within(|| self.client.header_at(height)).await?;
         match header {
             Some(header) if header.height != height => {
                 Err(self.untrue("header_at", format!("asked for height {height}, got {}", header.height)))
@@ -208,11 +214,11 @@ impl<C: ChainClient> NodeAnswer<C> {
     /// A backend of the address may lack what another one has returned: a header is asked for up to three times.
     async fn header(&self, hash: Hash) -> Result<Option<Header>, ChainError> {
         for _ in 0..2 {
-            if let Some(header) = self.client.header(hash).await? {
+            if let Some(header) = hedged(self.patience, || self.client.header(hash)).await? {
                 return Ok(Some(header));
             }
         }
-        self.client.header(hash).await
+        hedged(self.patience, || self.client.header(hash)).await
     }
 
     /// Whether the node's branch has another block at the root's height.
@@ -233,8 +239,11 @@ impl<C: ChainClient> NodeAnswer<C> {
         Ok(())
     }
 
-    async fn within<V>(&self, answer: impl Future<Output = Result<V, ChainError>>) -> Result<V, ChainError> {
-        timeout(self.limit, answer).await.map_err(|_| self.late())?
+    async fn within<V, F>(&self, call: impl Fn() -> F) -> Result<V, ChainError>
+    where
+        F: Future<Output = Result<V, ChainError>>,
+    {
+        timeout(self.limit, hedged(self.patience, call)).await.map_err(|_| self.late())?
     }
 
     async fn until(

@@ -7,6 +7,7 @@ mod config;
 mod facts;
 mod fetch;
 mod headers;
+mod hedge;
 mod nodes;
 mod plan;
 mod probe;
@@ -18,6 +19,7 @@ mod waits;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use watchkeeper::per_source::PerSourceState;
@@ -29,6 +31,7 @@ use crate::{ChainEvent, Graph, Header, Transaction};
 use answer::NodeAnswer;
 use facts::ChainFacts;
 use fetch::Fetches;
+use hedge::patience;
 use nodes::NodeFacts;
 use plan::{Planned, budget};
 use probe::Errors;
@@ -251,6 +254,7 @@ impl<C: ChainClient> ChainObserver<C> {
                 name: Arc::clone(&name),
                 limit: self.config.request_timeout,
                 budget: known.map_or(1, |node| budget(&self.config, node)),
+                patience: patience(known.map_or(Duration::ZERO, NodeFacts::last_elapsed)),
                 at_once: known.map_or(1, |node| node.calls_at_once(self.config.requests_per_node)),
                 suspect: known.is_some_and(NodeFacts::is_in_breach),
             };

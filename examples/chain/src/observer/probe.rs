@@ -9,14 +9,17 @@ use watchkeeper::runtime::Cause;
 use watchkeeper::source::ProbeFailure;
 use watchkeeper::{DynError, ObservedSource};
 
+use super::hedge::{hedged, patience};
 use super::{ChainConfig, ChainSource};
 use crate::Header;
 use crate::adapter::{ChainClient, ChainError};
 
-/// The last error of each node, of which a failed probe has only the text; clones share it.
+/// The last error of each node, of which a failed probe has only the text, and how long its answers take; clones share
+/// it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Errors {
     by_node: Arc<Mutex<HashMap<String, Error>>>,
+    usual: Arc<Mutex<HashMap<String, Duration>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -35,7 +38,9 @@ impl Errors {
         if let Some(Error { error, .. }) = self.resting(&node.name) {
             return Err(error.into());
         }
-        let head = node.source.client.head().await;
+        let began = Instant::now();
+        let patience = patience(self.usual(&node.name));
+        let head = hedged(patience, || node.source.client.head()).await;
         let error = head.as_ref().err().cloned();
         let mut by_node = self.by_node.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = error {
@@ -48,8 +53,16 @@ impl Errors {
             by_node.insert(node.name, Error { error, backoff_until });
         } else {
             by_node.remove(&node.name);
+            // One that had to be asked again says nothing of how long an answer takes.
+            if began.elapsed() < patience {
+                self.usual.lock().unwrap_or_else(PoisonError::into_inner).insert(node.name, began.elapsed());
+            }
         }
         Ok(head?)
+    }
+
+    fn usual(&self, node: &str) -> Duration {
+        self.usual.lock().unwrap_or_else(PoisonError::into_inner).get(node).copied().unwrap_or_default()
     }
 
     fn resting(&self, node: &str) -> Option<Error> {
@@ -72,6 +85,7 @@ impl Errors {
     /// Forgets nodes that have left.
     pub(super) fn keep(&self, is_known: impl Fn(&str) -> bool) {
         self.by_node.lock().unwrap_or_else(PoisonError::into_inner).retain(|node, _| is_known(node));
+        self.usual.lock().unwrap_or_else(PoisonError::into_inner).retain(|node, _| is_known(node));
     }
 }
 

@@ -211,9 +211,10 @@ async fn a_node_that_hangs_does_not_slow_the_others() {
         tokio::time::sleep_until(start + u32::try_from(height - 1).unwrap() * SECOND).await;
         watched.emitted();
     }
-    // One request at a time: each times out after 5 s, and the next one begins with the next cycle.
+    // One probe at a time, whose request is sent once more as it may be lost: each times out after 5 s, and the next one
+    // begins with the next cycle.
     let asked = n1.script().calls["head"] - before;
-    assert!((5..=7).contains(&asked), "{asked}");
+    assert!((10..=14).contains(&asked), "{asked}");
 }
 
 #[tokio::test(start_paused = true)]

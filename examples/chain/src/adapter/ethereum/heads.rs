@@ -118,7 +118,8 @@ impl Dial for Network {
         }
         let config = WebSocketConfig::default()
             .max_message_size(Some(LARGEST_MESSAGE))
-            .max_frame_size(Some(LARGEST_MESSAGE));
+            .max_frame_size(Some(LARGEST_MESSAGE))
+            .max_write_buffer_size(LARGEST_MESSAGE);
         let connector = Connector::Rustls(Arc::clone(&self.tls));
         let connected = connect_async_tls_with_config(request, Some(config), true, Some(connector)).await;
         connected.map(|(socket, _)| socket).map_err(lost)
