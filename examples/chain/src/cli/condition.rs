@@ -2,16 +2,24 @@
 
 use std::collections::VecDeque;
 use std::mem::{Discriminant, discriminant};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use watchkeeper::runtime::Cause;
+use watchkeeper::source::ProbeFailure;
+use watchkeeper::{ObservationFailure, ObservationFailureStage};
 use watchkeeper_chain::adapter::ChainError;
+use watchkeeper_chain::projection::wallet::Fault;
 use watchkeeper_chain::{Agreement, NodeView};
 
 /// So many returns to an earlier condition within the window are an alternation.
 const MOST_RETURNS: usize = 3;
+/// So many kinds are remembered: a change to one beyond them counts as a return.
+const MOST_SEEN: usize = 16;
 const SHORTEST_WINDOW: Duration = Duration::from_mins(1);
+/// How much longer than three intervals the window is at most.
+const LONGEST_BEYOND: Duration = Duration::from_mins(10);
 
 /// What an error has in common with the next one of its kind: the texts of nodes have ids, hashes and times in them,
 /// which differ at each look.
@@ -37,8 +45,21 @@ impl ErrorKind {
 pub(super) fn lasting(error: ChainError) -> ChainError {
     match error {
         ChainError::RateLimited { endpoint, .. } => ChainError::RateLimited { endpoint, retry_after: None },
+        ChainError::Unreachable { endpoint, reason } => {
+            let reason = without_time(&reason).to_owned();
+            ChainError::Unreachable { endpoint, reason }
+        }
         error => error,
     }
+}
+
+/// The text of such an error without that time, which is at its end.
+pub(super) fn without_time(text: &str) -> &str {
+    let split = text.rsplit_once(": ask again in ");
+    let is_time = |end: &str| {
+        end.strip_suffix(" s").is_some_and(|time| time.bytes().all(|digit| digit.is_ascii_digit()))
+    };
+    split.filter(|(_, end)| is_time(end)).map_or(text, |(lasting, _)| lasting)
 }
 
 /// How long the node asks not to be asked.
@@ -64,6 +85,10 @@ enum Kind {
     },
     /// It does not return its head.
     Fails(Option<ErrorKind>, Option<Cause>),
+    /// How the last cycle failed, if it did.
+    Cycle(Option<(ObservationFailureStage, Cause)>),
+    /// Why a wallet is unknown, if it is.
+    Wallet(Option<Discriminant<Fault>>),
 }
 
 /// The condition of a node, of one kind for as long as nothing but details changes.
@@ -76,33 +101,51 @@ pub(super) struct Condition {
 impl Condition {
     pub(super) fn of(node: &NodeView) -> Self {
         let failure = node.health.facts.last_failure.as_ref().filter(|_| node.health.is_failing());
-        let error = || node.error.as_ref().map(ErrorKind::of);
-        let (kind, text) = match (failure, &node.error, node.head, &node.agreement) {
-            (Some(failure), ..) => (Kind::Fails(error(), Some(failure.cause)), format!("fails: {failure}")),
+        let has_answered = node.health.facts.last_success.is_some();
+        Self::seen(failure, node.error.as_ref(), node.head.is_some(), &node.agreement, has_answered)
+    }
+
+    fn seen(
+        failure: Option<&Arc<ProbeFailure>>,
+        error: Option<&ChainError>,
+        has_head: bool,
+        agreement: &Agreement,
+        has_answered: bool,
+    ) -> Self {
+        let (kind, text) = match (failure, error, has_head, agreement) {
+            (Some(failure), ..) => {
+                let text = format!("fails: {}", without_time(&failure.to_string()));
+                (Kind::Fails(error.map(ErrorKind::of), Some(failure.cause)), text)
+            }
+            // Before its errors: that it is not believed matters more.
+            (None, error, _, Agreement::OtherChain(found)) => {
+                let text = format!(
+                    "answers, but is on chain {} ({:.8}), and not on the one that is followed{}",
+                    found.id,
+                    found.genesis,
+                    besides(error)
+                );
+                (Kind::OtherChain(found.id.clone()), text)
+            }
+            (None, error, _, Agreement::Breached) => {
+                let error = besides(error);
+                let text =
+                    format!("answers, but is on a branch without a block that is final: not believed{error}");
+                (Kind::Breached, text)
+            }
             // A node with a head has blocks, only not the one to begin with.
-            (None, Some(ChainError::Empty { .. }), Some(_), _) => {
+            (None, Some(ChainError::Empty { .. }), true, _) => {
                 let text = "answers, but is still below where the observation is to begin";
                 (Kind::BelowStart, text.to_owned())
             }
             (None, Some(error), ..) => {
                 (Kind::Error(ErrorKind::of(error)), format!("answers, but: {}", lasting(error.clone())))
             }
-            (None, None, _, Agreement::OtherChain(found)) => {
-                let text = format!(
-                    "answers, but is on chain {} ({:.8}), and not on the one that is followed",
-                    found.id, found.genesis
-                );
-                (Kind::OtherChain(found.id.clone()), text)
-            }
-            (None, None, _, Agreement::Breached) => {
-                let text = "answers, but is on a branch without a block that is final: not believed";
-                (Kind::Breached, text.to_owned())
-            }
-            (None, None, Some(_), _) => (Kind::Answers, "answers".to_owned()),
-            (None, None, None, _) if node.health.facts.last_success.is_some() => {
+            (None, None, true, _) => (Kind::Answers, "answers".to_owned()),
+            (None, None, false, _) if has_answered => {
                 (Kind::Undecided, "answers; it is not known yet which chain is followed".to_owned())
             }
-            (None, None, None, _) => (Kind::Unasked, "has not answered yet".to_owned()),
+            (None, None, false, _) => (Kind::Unasked, "has not answered yet".to_owned()),
         };
         Self { kind, text }
     }
@@ -111,6 +154,23 @@ impl Condition {
     pub(super) fn not_on(wanted: &str, found: &str) -> Self {
         let text = format!("is on chain {found}, not on {wanted}: not believed");
         Self { kind: Kind::OtherChain(found.to_owned()), text }
+    }
+
+    /// How it is printed.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Of the last cycle, by the way it failed: messages may differ each time.
+    pub(super) fn cycle(failure: Option<&ObservationFailure>) -> Self {
+        let kind = Kind::Cycle(failure.map(|failure| (failure.stage, failure.cause)));
+        let text = failure.map_or_else(|| "the last cycle succeeded".to_owned(), ToString::to_string);
+        Self { kind, text }
+    }
+
+    /// Of a wallet that is unknown for this reason, or known.
+    pub(super) fn wallet(fault: Option<&Fault>, text: String) -> Self {
+        Self { kind: Kind::Wallet(fault.map(discriminant)), text }
     }
 
     /// Of a connection for new heads.
@@ -127,28 +187,45 @@ impl Condition {
     }
 }
 
+/// What else is wrong with a node that is not believed.
+fn besides(error: Option<&ChainError>) -> String {
+    error.map_or_else(String::new, |error| format!("; besides: {}", lasting(error.clone())))
+}
+
 /// The conditions of one node over time: which of them are printed.
 ///
 /// A condition is printed when its kind has changed. A node that alternates, such as one that fails at every second
-/// look, is printed as alternating once, and then not before it has been steady for the window.
+/// look, is printed as alternating once. After that only conditions of another kind are printed, until it has been
+/// steady for the window.
 #[derive(Debug)]
 pub(super) struct Conditions {
     window: Duration,
     last: Option<Kind>,
     /// Since when it is of that kind.
     since: Instant,
-    /// The kinds within the window, and when each was last so.
+    /// The first kinds within the window, or since before it alternates, and when each was last so.
     seen: Vec<(Kind, Instant)>,
-    /// When it returned to one of them, within the window.
+    /// When it last returned to one of them, within the window.
     returns: VecDeque<Instant>,
     alternates: bool,
     changed: bool,
 }
 
+/// Why a condition is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Note {
+    /// It has changed, or has stayed after it alternated.
+    Is,
+    /// It alternates from now on: the next one is printed when it has stayed for this time, or is another kind.
+    Alternates(Duration),
+}
+
 impl Conditions {
-    /// Of a node that is asked once in an interval. The window is a minute, and ten intervals if that is longer.
+    /// Of a node that is asked once in an interval. The window is ten intervals, but at least a minute, and at most
+    /// three intervals and ten minutes.
     pub(super) fn every(interval: Duration) -> Self {
-        let window = SHORTEST_WINDOW.max(interval.saturating_mul(10));
+        let longest = interval.saturating_mul(3).saturating_add(LONGEST_BEYOND);
+        let window = interval.saturating_mul(10).min(longest).max(SHORTEST_WINDOW);
         let (seen, returns, since) = (Vec::new(), VecDeque::new(), Instant::now());
         Self { window, last: None, since, seen, returns, alternates: false, changed: false }
     }
@@ -158,35 +235,63 @@ impl Conditions {
         self.changed
     }
 
+    /// Whether it was printed as alternating, and has not been steady since.
+    pub(super) fn alternates(&self) -> bool {
+        self.alternates
+    }
+
     /// What is printed of the condition at this time; `None` if nothing is.
     pub(super) fn note(&mut self, now: Instant, condition: &Condition) -> Option<String> {
-        let Condition { kind, text } = condition;
+        let text = &condition.text;
+        self.judge(now, condition).map(|note| match note {
+            Note::Is => text.clone(),
+            Note::Alternates(window) => {
+                let window = humantime::format_duration(window);
+                format!(
+                    "alternates: its condition is printed again when it has stayed for {window}; for now it {text}"
+                )
+            }
+        })
+    }
+
+    /// Whether the condition at this time is printed, and why.
+    pub(super) fn judge(&mut self, now: Instant, Condition { kind, .. }: &Condition) -> Option<Note> {
         let is_new = self.last.as_ref() != Some(kind);
         let window = self.window;
         let is_recent = |at: Instant| now.saturating_duration_since(at) < window;
-        self.seen.retain(|(_, at)| is_recent(*at));
-        self.returns.retain(|at| is_recent(*at));
+        if !self.alternates {
+            self.seen.retain(|(_, at)| is_recent(*at));
+            self.returns.retain(|at| is_recent(*at));
+        }
+        let seen = self.seen.iter().position(|(seen, _)| seen == kind);
+        let is_another = seen.is_none() && self.seen.len() < MOST_SEEN;
         if is_new {
             self.changed = self.last.is_some();
-            if self.seen.iter().any(|(seen, _)| seen == kind) {
+            if !is_another {
                 self.returns.push_back(now);
+                self.returns.truncate(MOST_RETURNS);
             }
             (self.last, self.since) = (Some(kind.clone()), now);
         }
-        self.seen.retain(|(seen, _)| seen != kind);
-        self.seen.push((kind.clone(), now));
+        match seen {
+            Some(seen) => self.seen[seen].1 = now,
+            None if is_another => self.seen.push((kind.clone(), now)),
+            None => {}
+        }
         if self.alternates {
-            self.alternates = is_recent(self.since);
-            return (!self.alternates).then(|| text.clone());
+            if is_recent(self.since) {
+                return (is_new && is_another).then_some(Note::Is);
+            }
+            // What it returned to before that no longer counts.
+            self.alternates = false;
+            self.returns.clear();
+            return Some(Note::Is);
         }
         if self.returns.len() < MOST_RETURNS {
-            return is_new.then(|| text.clone());
+            return is_new.then_some(Note::Is);
         }
         self.alternates = true;
-        let window = humantime::format_duration(self.window);
-        Some(format!(
-            "alternates: its condition is printed again when it has stayed for {window}; for now it {text}"
-        ))
+        Some(Note::Alternates(self.window))
     }
 }
 
@@ -212,6 +317,38 @@ mod tests {
     fn untrue(reason: &str) -> Condition {
         let (endpoint, reason) = (String::new(), reason.to_owned());
         Condition::failing(ChainError::Untrue { endpoint, method: "eth_getBlockByHash", reason })
+    }
+
+    #[test]
+    fn that_a_node_is_not_believed_is_printed_before_its_errors() {
+        let chain = ChainIdentity { id: "5".to_owned(), genesis: Hash([5; 32]) };
+        let endpoint = || "http://node.example".to_owned();
+        let (method, reason) = ("eth_getBlockReceipts", "no".to_owned());
+        let error = ChainError::Refused { endpoint: endpoint(), method, reason };
+        let empty = ChainError::Empty { endpoint: endpoint() };
+        for error in [Some(&error), Some(&empty), None] {
+            for (agreement, kind, text) in [
+                (
+                    Agreement::OtherChain(chain.clone()),
+                    Kind::OtherChain("5".to_owned()),
+                    "answers, but is on chain 5 (05050505), and not on the one that is followed",
+                ),
+                (
+                    Agreement::Breached,
+                    Kind::Breached,
+                    "answers, but is on a branch without a block that is final: not believed",
+                ),
+            ] {
+                let condition = Condition::seen(None, error, true, &agreement, true);
+                let besides = error.map_or_else(String::new, |error| format!("; besides: {error}"));
+                assert_eq!((condition.kind, condition.text), (kind, format!("{text}{besides}")));
+            }
+        }
+        let now = Instant::now();
+        let failure =
+            Arc::new(ProbeFailure::new(now, now, Cause::Error, "HTTP status 503: ask again in 1 s"));
+        let condition = Condition::seen(Some(&failure), None, true, &Agreement::Breached, true);
+        assert_eq!(condition.text, "fails: HTTP status 503");
     }
 
     /// Two conditions, and whether the second one is printed after the first.
@@ -295,5 +432,88 @@ mod tests {
         let changes = (0_u32..100).zip(conditions.iter().cycle());
         let far = changes.filter_map(|(nth, condition)| printing.note(began + 40 * SECOND * nth, condition));
         assert_eq!(far.count(), 100);
+    }
+
+    fn answers() -> Condition {
+        Condition { kind: Kind::Answers, text: "answers".to_owned() }
+    }
+
+    /// Looks, one an interval: the nth condition at the nth one. Which of them are printed, and what.
+    fn printed(interval: Duration, looks: impl Iterator<Item = Condition>) -> Vec<(u32, String)> {
+        let (began, mut conditions) = (Instant::now(), Conditions::every(interval));
+        let lines = (0..).zip(looks).filter_map(|(look, condition)| {
+            Some((look, conditions.note(began + interval * look, &condition)?))
+        });
+        lines.collect()
+    }
+
+    /// ```text
+    /// looks, one an hour:  fails, answers, fails, ... | chain 5 from the 21st on
+    /// printed:             4 lines, "alternates"        at once, and when it has stayed
+    /// ```
+    #[test]
+    fn a_kind_that_was_not_printed_is_printed_while_a_node_alternates() {
+        let looks = (0..40).map(|look| match look {
+            0..20 if look % 2 == 0 => limited(1),
+            0..20 => answers(),
+            _ => Condition::not_on("1", "5"),
+        });
+        let printed = printed(Duration::from_hours(1), looks);
+        let looks: Vec<_> = printed.iter().map(|(look, _)| *look).collect();
+        assert_eq!(looks, [0, 1, 2, 3, 4, 20, 24], "{printed:#?}");
+        assert!(printed[4].1.contains(" has stayed for 3h 10m; "), "{printed:#?}");
+        assert!(printed[5].1.starts_with("is on chain 5"), "{printed:#?}");
+    }
+
+    /// One that was among the alternating ones is printed at the fourth look, and not after ten hours.
+    #[test]
+    fn a_node_that_stays_down_after_it_alternated_is_printed_soon_at_long_intervals() {
+        let looks = (0..40).map(|look| if look < 20 && look % 2 == 0 { answers() } else { limited(1) });
+        let printed = printed(Duration::from_hours(1), looks);
+        assert_eq!(printed.last().map(|(look, _)| *look), Some(19 + 4), "{printed:#?}");
+    }
+
+    #[test]
+    fn the_window_is_ten_intervals_and_bounded() {
+        for (interval, window) in [(1, 60), (6, 60), (12, 120), (60, 600), (3_600, 11_400), (28_800, 87_000)]
+        {
+            let conditions = Conditions::every(SECOND * interval);
+            assert_eq!(conditions.window, SECOND * window, "{interval}");
+        }
+    }
+
+    #[test]
+    fn kinds_without_end_are_an_alternation() {
+        let looks = (0..100_000).map(|chain| Condition::not_on("1", &chain.to_string()));
+        let printed = printed(Duration::from_millis(1), looks);
+        assert_eq!(printed.len(), MOST_SEEN + MOST_RETURNS, "{printed:#?}");
+        assert!(printed.last().is_some_and(|(_, line)| line.starts_with("alternates: ")), "{printed:#?}");
+
+        let (began, mut conditions) = (Instant::now(), Conditions::every(SECOND));
+        for chain in 0..1_000 {
+            conditions.note(began + SECOND * chain, &Condition::not_on("1", &chain.to_string()));
+        }
+        assert!(conditions.seen.len() <= MOST_SEEN && conditions.returns.len() <= MOST_RETURNS);
+    }
+
+    #[test]
+    fn no_line_has_the_time_that_is_left() {
+        let unreachable = |reason: &str| {
+            let (endpoint, reason) = ("http://node.example".to_owned(), reason.to_owned());
+            ChainError::Unreachable { endpoint, reason }
+        };
+        for (error, text) in [
+            (unreachable("HTTP status 503: ask again in 1 s"), "is unreachable: HTTP status 503"),
+            (unreachable("refused: ask again in a while"), "is unreachable: refused: ask again in a while"),
+            (unreachable("HTTP status 503"), "is unreachable: HTTP status 503"),
+        ] {
+            let expected = format!("http://node.example {text}");
+            assert_eq!(without_time(&error.to_string()), expected);
+            assert_eq!(lasting(error).to_string(), expected);
+        }
+        assert_eq!(
+            without_time("it limits the rate of requests: ask again in 20 s"),
+            "it limits the rate of requests"
+        );
     }
 }
