@@ -1,43 +1,80 @@
 //! Finding the chain that is to be followed.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use futures_util::future::select_all;
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 use watchkeeper_chain::adapter::ethereum::EthereumClient;
 use watchkeeper_chain::adapter::{ChainClient, ChainIdentity};
 
-use super::condition::{Condition, Conditions};
+use super::condition::{Condition, Conditions, retry_after};
 use super::report::Reporter;
+use super::retry::Retry;
 
-/// The chain of this id, from the first of these nodes that is on it. All are asked concurrently; a node that fails or
-/// is on another chain is reported, and asked again.
-///
-/// # Panics
-///
-/// Without nodes.
-pub(crate) async fn find(
-    id: u64,
-    nodes: &[(String, EthereumClient)],
-    pause: Duration,
-    reporter: &Reporter,
-) -> ChainIdentity {
-    let id = &id.to_string();
-    let asked = nodes.iter().map(|(name, client)| {
-        Box::pin(async move {
-            let mut conditions = Conditions::every(pause);
-            loop {
-                let condition = match client.identity().await {
-                    Ok(identity) if identity.id == *id => return identity,
-                    Ok(other) => Condition::not_on(id, &other.id),
-                    Err(error) => Condition::failing(error),
-                };
-                if let Some(is) = conditions.note(Instant::now(), &condition) {
-                    reporter.node(name, &is);
+/// The search for a chain.
+pub(crate) struct Search<'a> {
+    id: String,
+    nodes: &'a [(String, EthereumClient)],
+    /// What was last known of each node.
+    last: Vec<RefCell<Option<String>>>,
+}
+
+impl<'a> Search<'a> {
+    /// For the chain of this id, on one of these nodes.
+    pub(crate) fn new(id: u64, nodes: &'a [(String, EthereumClient)]) -> Self {
+        Self { id: id.to_string(), nodes, last: nodes.iter().map(|_| RefCell::default()).collect() }
+    }
+
+    /// The chain, from the first node that is on it. All are asked concurrently. A node that fails is reported, and
+    /// asked again after a pause that grows; one on another chain after `interval`.
+    ///
+    /// # Panics
+    ///
+    /// Without nodes.
+    pub(crate) async fn find(&self, interval: Duration, reporter: &Reporter) -> ChainIdentity {
+        let asked = self.nodes.iter().zip(&self.last).map(|((name, client), last)| {
+            Box::pin(async move {
+                let (mut conditions, mut retry) = (Conditions::every(interval), Retry::every(interval));
+                loop {
+                    let (condition, pause) = match client.identity().await {
+                        Ok(identity) if identity.id == self.id => return identity,
+                        Ok(other) => {
+                            retry.succeeded();
+                            (Condition::not_on(&self.id, &other.id), interval)
+                        }
+                        Err(error) => {
+                            let pause = retry.pause(retry_after(&error));
+                            (Condition::failing(error), pause)
+                        }
+                    };
+                    if let Some(is) = conditions.note(Instant::now(), &condition) {
+                        reporter.node(name, &is);
+                    }
+                    last.replace(Some(condition.text().to_owned()));
+                    sleep(pause).await;
                 }
-                sleep(pause).await;
-            }
-        })
-    });
-    select_all(asked).await.0
+            })
+        });
+        select_all(asked).await.0
+    }
+
+    /// Prints what is known at the end of a search without success: of these nodes, and of `others`, which were not asked.
+    pub(crate) fn report(&self, others: &[(String, EthereumClient)], reporter: &Reporter) {
+        let asked = self.nodes.iter().zip(&self.last).map(|((name, _), last)| {
+            let last = last.borrow();
+            (name, last.clone().unwrap_or_else(|| "has not answered yet".to_owned()))
+        });
+        let others = others.iter().map(|(name, _)| {
+            (name, format!("was not asked, since no local node has reported chain {}", self.id))
+        });
+        for (name, is) in asked.chain(others) {
+            reporter.report(
+                "node",
+                &format!("{name} no head; {name} {is}"),
+                || json!({ "node": name, "is": format!("{name} {is}"), "height": null, "behind": null }),
+            );
+        }
+    }
 }

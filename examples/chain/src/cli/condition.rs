@@ -2,16 +2,24 @@
 
 use std::collections::VecDeque;
 use std::mem::{Discriminant, discriminant};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use watchkeeper::runtime::Cause;
+use watchkeeper::source::ProbeFailure;
+use watchkeeper::{ObservationFailure, ObservationFailureStage};
 use watchkeeper_chain::adapter::ChainError;
+use watchkeeper_chain::projection::wallet::Fault;
 use watchkeeper_chain::{Agreement, NodeView};
 
 /// So many returns to an earlier condition within the window are an alternation.
 const MOST_RETURNS: usize = 3;
+/// So many kinds are remembered: a change to one beyond them counts as a return.
+const MOST_SEEN: usize = 16;
 const SHORTEST_WINDOW: Duration = Duration::from_mins(1);
+/// How much longer than three intervals the window is at most.
+const LONGEST_BEYOND: Duration = Duration::from_mins(10);
 
 /// What an error has in common with the next one of its kind: the texts of nodes have ids, hashes and times in them,
 /// which differ at each look.
@@ -37,8 +45,21 @@ impl ErrorKind {
 pub(super) fn lasting(error: ChainError) -> ChainError {
     match error {
         ChainError::RateLimited { endpoint, .. } => ChainError::RateLimited { endpoint, retry_after: None },
+        ChainError::Unreachable { endpoint, reason } => {
+            let reason = without_time(&reason).to_owned();
+            ChainError::Unreachable { endpoint, reason }
+        }
         error => error,
     }
+}
+
+/// The text of such an error without that time, which is at its end.
+pub(super) fn without_time(text: &str) -> &str {
+    let split = text.rsplit_once(": ask again in ");
+    let is_time = |end: &str| {
+        end.strip_suffix(" s").is_some_and(|time| time.bytes().all(|digit| digit.is_ascii_digit()))
+    };
+    split.filter(|(_, end)| is_time(end)).map_or(text, |(lasting, _)| lasting)
 }
 
 /// How long the node asks not to be asked.
@@ -64,6 +85,10 @@ enum Kind {
     },
     /// It does not return its head.
     Fails(Option<ErrorKind>, Option<Cause>),
+    /// How the last cycle failed, if it did.
+    Cycle(Option<(ObservationFailureStage, Cause)>),
+    /// Why a wallet is unknown, if it is.
+    Wallet(Option<Discriminant<Fault>>),
 }
 
 /// The condition of a node, of one kind for as long as nothing but details changes.
@@ -76,33 +101,51 @@ pub(super) struct Condition {
 impl Condition {
     pub(super) fn of(node: &NodeView) -> Self {
         let failure = node.health.facts.last_failure.as_ref().filter(|_| node.health.is_failing());
-        let error = || node.error.as_ref().map(ErrorKind::of);
-        let (kind, text) = match (failure, &node.error, node.head, &node.agreement) {
-            (Some(failure), ..) => (Kind::Fails(error(), Some(failure.cause)), format!("fails: {failure}")),
+        let has_answered = node.health.facts.last_success.is_some();
+        Self::seen(failure, node.error.as_ref(), node.head.is_some(), &node.agreement, has_answered)
+    }
+
+    fn seen(
+        failure: Option<&Arc<ProbeFailure>>,
+        error: Option<&ChainError>,
+        has_head: bool,
+        agreement: &Agreement,
+        has_answered: bool,
+    ) -> Self {
+        let (kind, text) = match (failure, error, has_head, agreement) {
+            (Some(failure), ..) => {
+                let text = format!("fails: {}", without_time(&failure.to_string()));
+                (Kind::Fails(error.map(ErrorKind::of), Some(failure.cause)), text)
+            }
+            // Before its errors: that it is not believed matters more.
+            (None, error, _, Agreement::OtherChain(found)) => {
+                let text = format!(
+                    "answers, but is on chain {} ({:.8}), and not on the one that is followed{}",
+                    found.id,
+                    found.genesis,
+                    besides(error)
+                );
+                (Kind::OtherChain(found.id.clone()), text)
+            }
+            (None, error, _, Agreement::Breached) => {
+                let error = besides(error);
+                let text =
+                    format!("answers, but is on a branch without a block that is final: not believed{error}");
+                (Kind::Breached, text)
+            }
             // A node with a head has blocks, only not the one to begin with.
-            (None, Some(ChainError::Empty { .. }), Some(_), _) => {
+            (None, Some(ChainError::Empty { .. }), true, _) => {
                 let text = "answers, but is still below where the observation is to begin";
                 (Kind::BelowStart, text.to_owned())
             }
             (None, Some(error), ..) => {
                 (Kind::Error(ErrorKind::of(error)), format!("answers, but: {}", lasting(error.clone())))
             }
-            (None, None, _, Agreement::OtherChain(found)) => {
-                let text = format!(
-                    "answers, but is on chain {} ({:.8}), and not on the one that is followed",
-                    found.id, found.genesis
-                );
-                (Kind::OtherChain(found.id.clone()), text)
-            }
-            (None, None, _, Agreement::Breached) => {
-                let text = "answers, but is on a branch without a block that is final: not believed";
-                (Kind::Breached, text.to_owned())
-            }
-            (None, None, Some(_), _) => (Kind::Answers, "answers".to_owned()),
-            (None, None, None, _) if node.health.facts.last_success.is_some() => {
+            (None, None, true, _) => (Kind::Answers, "answers".to_owned()),
+            (None, None, false, _) if has_answered => {
                 (Kind::Undecided, "answers; it is not known yet which chain is followed".to_owned())
             }
-            (None, None, None, _) => (Kind::Unasked, "has not answered yet".to_owned()),
+            (None, None, false, _) => (Kind::Unasked, "has not answered yet".to_owned()),
         };
         Self { kind, text }
     }
@@ -111,6 +154,23 @@ impl Condition {
     pub(super) fn not_on(wanted: &str, found: &str) -> Self {
         let text = format!("is on chain {found}, not on {wanted}: not believed");
         Self { kind: Kind::OtherChain(found.to_owned()), text }
+    }
+
+    /// How it is printed.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Of the last cycle, by the way it failed: messages may differ each time.
+    pub(super) fn cycle(failure: Option<&ObservationFailure>) -> Self {
+        let kind = Kind::Cycle(failure.map(|failure| (failure.stage, failure.cause)));
+        let text = failure.map_or_else(|| "the last cycle succeeded".to_owned(), ToString::to_string);
+        Self { kind, text }
+    }
+
+    /// Of a wallet that is unknown for this reason, or known.
+    pub(super) fn wallet(fault: Option<&Fault>, text: String) -> Self {
+        Self { kind: Kind::Wallet(fault.map(discriminant)), text }
     }
 
     /// Of a connection for new heads.
@@ -127,28 +187,45 @@ impl Condition {
     }
 }
 
+/// What else is wrong with a node that is not believed.
+fn besides(error: Option<&ChainError>) -> String {
+    error.map_or_else(String::new, |error| format!("; besides: {}", lasting(error.clone())))
+}
+
 /// The conditions of one node over time: which of them are printed.
 ///
 /// A condition is printed when its kind has changed. A node that alternates, such as one that fails at every second
-/// look, is printed as alternating once, and then not before it has been steady for the window.
+/// look, is printed as alternating once. After that only conditions of another kind are printed, until it has been
+/// steady for the window.
 #[derive(Debug)]
 pub(super) struct Conditions {
     window: Duration,
     last: Option<Kind>,
     /// Since when it is of that kind.
     since: Instant,
-    /// The kinds within the window, and when each was last so.
+    /// The first kinds within the window, or since before it alternates, and when each was last so.
     seen: Vec<(Kind, Instant)>,
-    /// When it returned to one of them, within the window.
+    /// When it last returned to one of them, within the window.
     returns: VecDeque<Instant>,
     alternates: bool,
     changed: bool,
 }
 
+/// Why a condition is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Note {
+    /// It has changed, or has stayed after it alternated.
+    Is,
+    /// It alternates from now on: the next one is printed when it has stayed for this time, or is another kind.
+    Alternates(Duration),
+}
+
 impl Conditions {
-    /// Of a node that is asked once in an interval. The window is a minute, and ten intervals if that is longer.
+    /// Of a node that is asked once in an interval. The window is ten intervals, but at least a minute, and at most
+    /// three intervals and ten minutes.
     pub(super) fn every(interval: Duration) -> Self {
-        let window = SHORTEST_WINDOW.max(interval.saturating_mul(10));
+        let longest = interval.saturating_mul(3).saturating_add(LONGEST_BEYOND);
+        let window = interval.saturating_mul(10).min(longest).max(SHORTEST_WINDOW);
         let (seen, returns, since) = (Vec::new(), VecDeque::new(), Instant::now());
         Self { window, last: None, since, seen, returns, alternates: false, changed: false }
     }
@@ -158,142 +235,65 @@ impl Conditions {
         self.changed
     }
 
+    /// Whether it was printed as alternating, and has not been steady since.
+    pub(super) fn alternates(&self) -> bool {
+        self.alternates
+    }
+
     /// What is printed of the condition at this time; `None` if nothing is.
     pub(super) fn note(&mut self, now: Instant, condition: &Condition) -> Option<String> {
-        let Condition { kind, text } = condition;
+        let text = &condition.text;
+        self.judge(now, condition).map(|note| match note {
+            Note::Is => text.clone(),
+            Note::Alternates(window) => {
+                let window = humantime::format_duration(window);
+                format!(
+                    "alternates: its condition is printed again when it has stayed for {window}; for now it {text}"
+                )
+            }
+        })
+    }
+
+    /// Whether the condition at this time is printed, and why.
+    pub(super) fn judge(&mut self, now: Instant, Condition { kind, .. }: &Condition) -> Option<Note> {
         let is_new = self.last.as_ref() != Some(kind);
         let window = self.window;
         let is_recent = |at: Instant| now.saturating_duration_since(at) < window;
-        self.seen.retain(|(_, at)| is_recent(*at));
-        self.returns.retain(|at| is_recent(*at));
+        if !self.alternates {
+            self.seen.retain(|(_, at)| is_recent(*at));
+            self.returns.retain(|at| is_recent(*at));
+        }
+        let seen = self.seen.iter().position(|(seen, _)| seen == kind);
+        let is_another = seen.is_none() && self.seen.len() < MOST_SEEN;
         if is_new {
             self.changed = self.last.is_some();
-            if self.seen.iter().any(|(seen, _)| seen == kind) {
+            if !is_another {
                 self.returns.push_back(now);
+                self.returns.truncate(MOST_RETURNS);
             }
             (self.last, self.since) = (Some(kind.clone()), now);
         }
-        self.seen.retain(|(seen, _)| seen != kind);
-        self.seen.push((kind.clone(), now));
+        match seen {
+            Some(seen) => self.seen[seen].1 = now,
+            None if is_another => self.seen.push((kind.clone(), now)),
+            None => {}
+        }
         if self.alternates {
-            self.alternates = is_recent(self.since);
-            return (!self.alternates).then(|| text.clone());
+            if is_recent(self.since) {
+                return (is_new && is_another).then_some(Note::Is);
+            }
+            // What it returned to before that no longer counts.
+            self.alternates = false;
+            self.returns.clear();
+            return Some(Note::Is);
         }
         if self.returns.len() < MOST_RETURNS {
-            return is_new.then(|| text.clone());
+            return is_new.then_some(Note::Is);
         }
         self.alternates = true;
-        let window = humantime::format_duration(self.window);
-        Some(format!(
-            "alternates: its condition is printed again when it has stayed for {window}; for now it {text}"
-        ))
+        Some(Note::Alternates(self.window))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use watchkeeper_chain::Hash;
-    use watchkeeper_chain::adapter::ChainIdentity;
-
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn refused(method: &'static str, reason: &str) -> Condition {
-        let (endpoint, reason) = ("http://node.example:80".to_owned(), reason.to_owned());
-        Condition::failing(ChainError::Refused { endpoint, method, reason })
-    }
-
-    fn limited(seconds: u64) -> Condition {
-        let retry_after = Some(Duration::from_secs(seconds));
-        Condition::failing(ChainError::RateLimited { endpoint: String::new(), retry_after })
-    }
-
-    fn untrue(reason: &str) -> Condition {
-        let (endpoint, reason) = (String::new(), reason.to_owned());
-        Condition::failing(ChainError::Untrue { endpoint, method: "eth_getBlockByHash", reason })
-    }
-
-    /// Two conditions, and whether the second one is printed after the first.
-    #[test]
-    fn a_condition_is_printed_when_its_kind_changes_and_not_its_text() {
-        let other = |id: &str| Condition::not_on("1", id);
-        let other_genesis = ChainIdentity { id: "5".to_owned(), genesis: Hash([5; 32]) };
-        for (first, second, is_printed) in [
-            (
-                refused("eth_getBlockByNumber", "request 1"),
-                refused("eth_getBlockByNumber", "request 2"),
-                false,
-            ),
-            (refused("eth_getBlockByNumber", "request 1"), refused("eth_chainId", "request 1"), true),
-            (limited(7), limited(6), false),
-            (limited(7), refused("eth_chainId", "7"), true),
-            (untrue("block 0123 at height 7"), untrue("block 4567 at height 8"), false),
-            (untrue("block 0123"), refused("eth_getBlockByHash", "block 0123"), true),
-            (other("5"), other(&other_genesis.id), false),
-            (other("5"), other("7"), true),
-        ] {
-            let now = Instant::now();
-            let mut conditions = Conditions::every(SECOND);
-            assert_eq!(conditions.note(now, &first), Some(first.text.clone()));
-            let printed = conditions.note(now + SECOND, &second);
-            assert_eq!(printed, is_printed.then(|| second.text.clone()), "{first:?} {second:?}");
-        }
-    }
-
-    /// ```text
-    /// looks:    fails, answers, fails, ... once a second for five minutes | then it answers
-    /// printed:  4 lines, "alternates"                                       after a minute "answers"
-    /// ```
-    #[test]
-    fn a_node_that_alternates_is_printed_as_such_once_and_again_when_it_is_steady() {
-        let fails = refused("eth_getBlockByNumber", "later");
-        let answers = Condition { kind: Kind::Answers, text: "answers".to_owned() };
-        let (began, mut conditions) = (Instant::now(), Conditions::every(SECOND));
-        let mut printed = Vec::new();
-        for second in 0..500 {
-            let condition = if second < 300 && second % 2 == 0 { &fails } else { &answers };
-            let line = conditions.note(began + SECOND * second, condition);
-            printed.extend(line.map(|line| (second, line)));
-        }
-        let seconds: Vec<_> = printed.iter().map(|(second, _)| *second).collect();
-        assert_eq!(seconds, [0, 1, 2, 3, 4, 359], "{printed:#?}");
-        let expected = format!(
-            "alternates: its condition is printed again when it has stayed for 1m; for now it {}",
-            fails.text
-        );
-        assert_eq!((&printed[4].1, &*printed[5].1), (&expected, "answers"));
-    }
-
-    /// A node that is asked each 20 s changes three times a minute.
-    #[test]
-    fn an_alternation_is_noticed_at_long_intervals_too() {
-        let conditions = [limited(1), untrue("block 1")];
-        let (interval, began) = (20 * SECOND, Instant::now());
-        let mut printing = Conditions::every(interval);
-        let looks = (0_u32..100).zip(conditions.iter().cycle());
-        let printed =
-            looks.filter_map(|(look, condition)| printing.note(began + interval * look, condition)).count();
-        assert_eq!(printed, 5);
-    }
-
-    /// One that is asked for its chain again each 30 s, and has no error meanwhile.
-    #[test]
-    fn a_condition_that_comes_back_twice_a_minute_alternates() {
-        let (began, mut printing) = (Instant::now(), Conditions::every(SECOND));
-        let looks = (0..600_u32).map(|second| (second, second % 30 == 0));
-        let condition = |is_asked| if is_asked { limited(1) } else { untrue("block 1") };
-        let printed = looks
-            .filter_map(|(second, is_asked)| printing.note(began + SECOND * second, &condition(is_asked)));
-        assert_eq!(printed.count(), 5);
-    }
-
-    #[test]
-    fn changes_that_are_far_apart_are_all_printed() {
-        let conditions = [limited(1), untrue("block 1")];
-        let (began, mut printing) = (Instant::now(), Conditions::every(SECOND));
-        let changes = (0_u32..100).zip(conditions.iter().cycle());
-        let far = changes.filter_map(|(nth, condition)| printing.note(began + 40 * SECOND * nth, condition));
-        assert_eq!(far.count(), 100);
-    }
-}
+mod tests;

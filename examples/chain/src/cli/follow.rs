@@ -14,10 +14,12 @@ use watchkeeper_chain::adapter::ethereum::{Endpoint, EndpointError, EthereumClie
 use watchkeeper_chain::projection::wallet::AddWalletError;
 use watchkeeper_chain::{ChainConfig, ChainSource, Detail, Height, Start};
 
+use super::chain_id::Search;
+use super::condition::without_time;
+use super::heads;
 use super::report::Reporter;
 use super::wallets::Accounts;
 use super::watched::Watched;
-use super::{chain_id, heads};
 
 use watchkeeper::report::debug_as_text;
 
@@ -48,10 +50,10 @@ pub(crate) struct FollowFlags {
     /// Believe the hashes that all nodes return: for chains that hash their headers otherwise than Ethereum
     #[arg(long)]
     trust_hashes: bool,
-    /// After so many consecutive answers with a lighter head from another branch a node's last head is given up
+    /// After so many consecutive answers with a head that is not heavier, such as an ancestor, a node's last head is left
     #[arg(long, value_name = "N", default_value = "6", allow_negative_numbers = true, value_parser = count)]
     lighter_after: u32,
-    /// After so much time with such answers it is given up too [default: 10s, and 3 intervals if that is longer]
+    /// After so much time with such answers it is left too [default: 10s, and 3 intervals if that is longer]
     #[arg(long, value_name = "TIME", value_parser = interval)]
     lighter_for: Option<Duration>,
     /// Print one JSON object a line
@@ -209,17 +211,20 @@ pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()
         }
     };
     tokio::pin!(interrupted);
+    let accounts = Accounts::new(wallet, ours.iter().chain(&others).cloned().collect(), interval);
     if let Some(id) = chain_id {
+        let search = Search::new(id, &ours);
         config.chain = tokio::select! {
             biased;
             () = &mut interrupted => {
-                reporter.say("ended", format_args!("no local node was on chain {id}"));
+                reporter.say("ended", format_args!("no local node has reported chain {id}"));
+                search.report(&others, &reporter);
+                accounts.report(None, &reporter);
                 return Ok(());
             }
-            chain = chain_id::find(id, &ours, interval, &reporter) => Some(chain),
+            chain = search.find(interval, &reporter) => Some(chain),
         };
     }
-    let accounts = Accounts::new(wallet, ours.into_iter().chain(others).collect(), interval);
     let watched = Watched::start(nodes, config, Some(wake))?;
     let handle = watched.handle();
     let stop = async {
@@ -260,7 +265,10 @@ pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()
     if let Some(error) = refused {
         return Err(error.into());
     }
-    let Some(last) = handle.latest_snapshot() else { return Ok(()) };
+    let Some(last) = handle.latest_snapshot() else {
+        accounts.report(None, &reporter);
+        return Ok(());
+    };
     let (chain, wallets) = (&last.value.chain, &last.value.view.1);
     for (name, node) in &*chain.nodes {
         let head = node.head.map_or_else(|| "no head".to_owned(), |head| format!("at {}", head.height));
@@ -268,10 +276,11 @@ pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()
         let sync =
             behind.map_or_else(String::new, |behind| format!(", {behind} blocks behind the public chain"));
         let is = handle.why_stale(name);
+        let is = without_time(&is);
         reporter.report("node", &format!("{name} {head}{sync}; {is}"), || {
             json!({ "node": &**name, "is": is, "height": node.head.map(|head| head.height), "behind": behind })
         });
     }
-    accounts.report(wallets, &reporter);
+    accounts.report(Some(wallets), &reporter);
     Ok(())
 }

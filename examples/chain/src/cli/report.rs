@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use watchkeeper::subscription::RecvError;
-use watchkeeper::{ObservationBatch, ObservationHandle, ObservationSnapshot};
+use watchkeeper::{ObservationBatch, ObservationFailure, ObservationHandle, ObservationSnapshot};
 use watchkeeper_chain::Detail;
 
-use super::condition::{Condition, Conditions};
+use super::condition::{Condition, Conditions, Note};
 use super::event::{as_json, as_text};
 use super::watched::{Event, Observer};
 
@@ -107,18 +107,13 @@ impl Reporter {
     }
 
     /// Prints every change of a node's condition, until the observation ends: it answers, fails or is not believed.
-    /// Also prints a failed cycle, unless the previous one failed for the same reason. A cycle begins each `interval`.
+    /// Also prints a failed cycle, unless the previous one failed in the same way. A cycle begins each `interval`.
     pub(crate) async fn follow_nodes(&self, handle: ObservationHandle<Observer>, interval: Duration) {
         let mut watch = handle.watch();
-        let (mut nodes, mut failed) = (BTreeMap::new(), None);
+        let (mut nodes, mut cycles) = (BTreeMap::new(), Conditions::every(interval));
         let mut status = watch.status();
         loop {
-            let failure = status.last_error.as_deref();
-            if let Some(failure) = failure.filter(|failure| failed.as_ref() != Some(&failure.message)) {
-                let json = || json!({ "failed": failure.message, "cycle": failure.cycle });
-                self.report("failed", &failure.to_string(), json);
-            }
-            failed = failure.map(|failure| failure.message.clone());
+            self.cycle(Instant::now(), status.last_error.as_deref(), &mut cycles);
             let seen = status.snapshot.iter().flat_map(|snapshot| snapshot.value.chain.nodes.iter());
             for (name, node) in seen {
                 let conditions = nodes.entry(Arc::clone(name)).or_insert_with(|| Conditions::every(interval));
@@ -131,6 +126,33 @@ impl Reporter {
                 Err(_) => return,
             }
         }
+    }
+
+    /// Prints how the last cycle failed, if that has changed. That cycles succeed is printed only after they alternated.
+    fn cycle(&self, now: Instant, failure: Option<&ObservationFailure>, cycles: &mut Conditions) {
+        let condition = Condition::cycle(failure);
+        let alternated = cycles.alternates();
+        let Some(note) = cycles.judge(now, &condition) else { return };
+        let text = match note {
+            Note::Is if failure.is_none() && !alternated => return,
+            Note::Is => condition.text().to_owned(),
+            Note::Alternates(window) => {
+                let window = humantime::format_duration(window);
+                let text = condition.text();
+                format!(
+                    "cycles alternate: printed again when one outcome has stayed for {window}; for now {text}"
+                )
+            }
+        };
+        let alternates = matches!(note, Note::Alternates(_));
+        self.report("failed", &text, || {
+            let failed = failure.map(|failure| &failure.message);
+            let mut json = json!({ "failed": failed, "cycle": failure.map(|failure| failure.cycle) });
+            if alternates {
+                json["alternates"] = true.into();
+            }
+            json
+        });
     }
 
     /// Prints the condition of a node.
@@ -223,6 +245,40 @@ mod tests {
             (&line["cycle"], line["failed"].as_str().unwrap().contains("backfill is zero")),
             (&json!(0), true)
         );
+    }
+
+    /// ```text
+    /// cycles:   fails, succeeds, fails, ... once a second for five minutes, other words each time | then succeeds
+    /// printed:  twice, "alternate"                                                                 after a minute
+    /// ```
+    #[tokio::test]
+    async fn cycles_that_fail_now_and_then_are_printed_as_such_once() {
+        let client = EthereumClient::new("http://127.0.0.1:1".parse().unwrap()).unwrap();
+        let nodes = vec![ObservedSource::new("rpc1", ChainSource::local(client))];
+        let config = ChainConfig { backfill: 0, ..ChainConfig::every(INTERVAL) };
+        let watched = Watched::start(nodes, config, None).unwrap();
+        let failed = watched.handle().watch().wait_for(|status| status.last_error.is_some()).await.unwrap();
+        let mut failure = ObservationFailure::clone(failed.last_error.as_deref().unwrap());
+        let (sender, lines) = mpsc::channel();
+        let reporter = Reporter::to(Box::new(Lines(sender)), true);
+        let (began, mut cycles) = (Instant::now(), Conditions::every(Duration::from_secs(1)));
+        for second in 0..500 {
+            failure.message = format!("no answer after {second} ms");
+            let failure = (second < 300 && second % 2 == 0).then_some(&failure);
+            reporter.cycle(began + Duration::from_secs(second), failure, &mut cycles);
+        }
+        drop(reporter);
+        let printed = String::from_utf8(lines.iter().flatten().collect()).unwrap();
+        let printed: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let shown: Vec<_> = printed.iter().map(|line| (&line["failed"], &line["alternates"])).collect();
+        let message = |second: u64| json!(format!("no answer after {second} ms"));
+        let expected = [
+            (&message(0), &Value::Null),
+            (&message(2), &Value::Null),
+            (&message(4), &json!(true)),
+            (&Value::Null, &Value::Null),
+        ];
+        assert_eq!(shown, expected);
     }
 
     /// ```text

@@ -2,24 +2,29 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
 use std::mem::discriminant;
 use std::time::Duration;
 
 use alloy::primitives::Address;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
+use watchkeeper::ObservationHandle;
 use watchkeeper_chain::adapter::ChainError;
 use watchkeeper_chain::adapter::ethereum::EthereumClient;
 use watchkeeper_chain::projection::wallet::{
-    AddWalletError, Amount, BackfillError, BalanceError, WalletRequests, WalletsView,
+    AddWalletError, Amount, BackfillError, Balance, BalanceError, Fault, WalletRequests, WalletsView,
 };
 use watchkeeper_chain::{Header, Height};
 
-use super::condition::{ErrorKind, lasting, retry_after};
+use super::condition::{Condition, Conditions, ErrorKind, lasting, retry_after};
 use super::report::Reporter;
 use super::retry::Retry;
-use super::watched::{Ether, Watched, ether, wallet};
+use super::watched::{Ether, Observer, Watched, ether, wallet};
+
+/// How many consecutive answers without the state count as the node's: a full and an archive node may share an address.
+const PRUNED: u32 = 3;
+/// How often in succession a node is asked after such an answer: its next one may be of another backend.
+const AT_ONCE: u32 = 2;
 
 /// How many consecutive rounds nodes are silent before they are not waited for, when all others have dropped the state.
 const ROUNDS: u32 = 10;
@@ -53,14 +58,21 @@ struct Opening {
 /// What the nodes answered to the question for a balance, as long as none returned it.
 #[derive(Default)]
 struct Unanswered {
-    /// The nodes that have dropped the state, by position, and their answers. They are not asked again.
-    pruned: BTreeMap<usize, String>,
+    /// The nodes whose last answer was that they have dropped the state, by position.
+    pruned: BTreeMap<usize, Pruned>,
     /// The errors of the last round, of the other nodes.
     errors: Vec<(usize, ChainError)>,
     /// How many consecutive rounds all other nodes were silent.
     silent_rounds: u32,
     /// What was printed, by node.
     reported: HashSet<(usize, ErrorKind)>,
+}
+
+/// Answers of a node that it has dropped the state.
+struct Pruned {
+    /// How many consecutive ones. From [`PRUNED`] on it is not asked again.
+    times: u32,
+    answer: String,
 }
 
 impl Accounts {
@@ -100,8 +112,43 @@ impl Accounts {
                 added => added?,
             }
         }
-        self.read_older_blocks(&watched.requests, reporter).await;
+        tokio::join!(
+            self.read_older_blocks(&watched.requests, reporter),
+            self.follow_faults(watched.handle(), reporter)
+        );
         Ok(())
+    }
+
+    /// Prints when an account becomes unknown, and when a reorg makes it known again, until the observation ends.
+    async fn follow_faults(&self, handle: ObservationHandle<Observer>, reporter: &Reporter) {
+        let each = |account| (account, Conditions::every(self.interval));
+        let mut accounts: Vec<_> = self.followed.iter().map(each).collect();
+        let mut watch = handle.watch();
+        let mut status = watch.status();
+        loop {
+            if let Some(snapshot) = &status.snapshot {
+                let wallets = &snapshot.value.view.1;
+                for (account, conditions) in &mut accounts {
+                    let (balance, tip) = (wallets.balance(&account.name), tip(wallets));
+                    let Some(condition) = account.condition(&balance, tip) else { continue };
+                    let is = conditions.note(Instant::now(), &condition);
+                    // That it is known is printed only after it was not.
+                    let Some(is) = is.filter(|_| balance.is_err() || conditions.has_changed()) else {
+                        continue;
+                    };
+                    reporter.wait_until_printed(snapshot).await;
+                    let text = format!("{} {is}", account.name);
+                    match balance {
+                        Ok(owns) => account.known(reporter, owns.total, tip, &text),
+                        Err(_) => account.say(reporter, &text),
+                    }
+                }
+            }
+            match watch.changed().await {
+                Ok(next) => status = next,
+                Err(_) => return,
+            }
+        }
     }
 
     /// What an account owns after `root`. Asks until a node returns it, or all have dropped the state; if some have, nodes
@@ -130,9 +177,10 @@ impl Accounts {
         let opening = Opening { at, owns: owns.unwrap_or_default(), is_known: owns.is_some() };
         account.opening.set(Some(opening));
         if let Some(owns) = owns {
-            account.show(reporter, owns, at, format_args!(" at {place}"));
+            account.show(reporter, owns, at, &format!(" at {place}"));
         } else {
-            let reason = unanswered.pruned.values().next().map_or_else(String::new, |why| format!(": {why}"));
+            let reason = unanswered.pruned.values().next();
+            let reason = reason.map_or_else(String::new, |pruned| format!(": {}", pruned.answer));
             account.say(
                 reporter,
                 &format!(
@@ -148,15 +196,25 @@ impl Accounts {
     async fn ask(&self, address: Address, block: &Header, unanswered: &mut Unanswered) -> Option<Amount> {
         unanswered.errors.clear();
         for (nth, (name, node)) in self.nodes.iter().enumerate() {
-            if unanswered.pruned.contains_key(&nth) {
-                continue;
-            }
-            match node.balance(address, block).await {
-                Ok(owns) => return Some(owns.saturating_to()),
-                Err(error @ ChainError::Pruned { .. }) => {
-                    unanswered.pruned.insert(nth, format!("{name}: {error}"));
+            for _ in 0..AT_ONCE {
+                if unanswered.is_pruned(nth) {
+                    break;
                 }
-                Err(error) => unanswered.errors.push((nth, error)),
+                match node.balance(address, block).await {
+                    Ok(owns) => return Some(owns.saturating_to()),
+                    Err(error @ ChainError::Pruned { .. }) => {
+                        let times = unanswered.pruned.get(&nth).map_or(0, |pruned| pruned.times) + 1;
+                        unanswered.pruned.insert(nth, Pruned { times, answer: format!("{name}: {error}") });
+                    }
+                    Err(error) => {
+                        // Silence is no answer.
+                        if !is_silent(&error) {
+                            unanswered.pruned.remove(&nth);
+                        }
+                        unanswered.errors.push((nth, error));
+                        break;
+                    }
+                }
             }
         }
         let silent = unanswered.are_silent();
@@ -201,17 +259,18 @@ impl Accounts {
         }
     }
 
-    /// Prints what each account owns at the tip.
-    pub(crate) fn report(&self, wallets: &WalletsView<Ether>, reporter: &Reporter) {
-        let tip = wallets.tip().map_or(0, |tip| tip.next.saturating_sub(1));
+    /// Prints what each account owns at the tip; without wallets the observation has not begun.
+    pub(crate) fn report(&self, wallets: Option<&WalletsView<Ether>>, reporter: &Reporter) {
+        let tip = wallets.map_or(0, tip);
         for account in &self.followed {
             let name = &account.name;
-            let Some(Opening { at, owns, is_known }) = account.opening.get() else {
+            let Some(Opening { at, owns, .. }) = account.opening.get() else {
                 let text = format!("{name} is not known: no node returned its opening balance");
                 account.say(reporter, &text);
                 continue;
             };
-            let (owns, height) = match wallets.balance(name) {
+            let balance = wallets.map_or(Err(BalanceError::Nothing), |wallets| wallets.balance(name));
+            let (owns, height) = match balance {
                 Ok(balance) => (balance.total, tip),
                 // The observation ended before the next cycle.
                 Err(BalanceError::Nothing | BalanceError::UnknownWallet { .. }) => (owns, at),
@@ -220,33 +279,55 @@ impl Accounts {
                     account.say(reporter, &text);
                     continue;
                 }
+                Err(BalanceError::Faulty { fault, .. }) => {
+                    account.say(reporter, &format!("{name} {}", lost(&fault)));
+                    continue;
+                }
+                Err(BalanceError::TooEarly { from, .. }) => {
+                    let text =
+                        format!("{name} is not known at block {tip}: it is followed from block {from} on");
+                    account.say(reporter, &text);
+                    continue;
+                }
                 Err(error) => {
-                    account.say(reporter, &format!("{name}: {error}"));
+                    account.say(reporter, &format!("{name} is not known: {error}"));
                     continue;
                 }
             };
-            if is_known {
-                account.show(reporter, owns, height, format_args!(" at block {height}"));
-            } else {
-                let since = format_args!(" at block {height}, without what it had at block {at}");
-                account.show(reporter, owns, height, since);
-            }
+            account.show(reporter, owns, height, &account.at(height));
         }
     }
+}
+
+/// The height of the newest block.
+fn tip(wallets: &WalletsView<Ether>) -> Height {
+    wallets.tip().map_or(0, |tip| tip.next.saturating_sub(1))
+}
+
+fn is_silent(error: &ChainError) -> bool {
+    matches!(error, ChainError::Unreachable { .. } | ChainError::TimedOut { .. })
 }
 
 impl Unanswered {
     /// Whether no node of the last round has answered at all.
     fn are_silent(&self) -> bool {
-        let is_silent = |error: &ChainError| {
-            matches!(error, ChainError::Unreachable { .. } | ChainError::TimedOut { .. })
-        };
         self.errors.iter().all(|(_, error)| is_silent(error))
+    }
+
+    /// Whether the node has answered often enough that it has dropped the state.
+    fn is_pruned(&self, nth: usize) -> bool {
+        self.pruned.get(&nth).is_some_and(|pruned| pruned.times >= PRUNED)
+    }
+
+    /// Whether a node that has answered so may still be asked.
+    fn is_doubted(&self) -> bool {
+        self.pruned.keys().any(|nth| !self.is_pruned(*nth))
     }
 
     /// Whether no node will return the balance: all have dropped the state, or some have and the others stay silent.
     fn is_final(&self) -> bool {
-        self.errors.is_empty() || (!self.pruned.is_empty() && self.silent_rounds >= ROUNDS)
+        let is_over = self.errors.is_empty() || (!self.pruned.is_empty() && self.silent_rounds >= ROUNDS);
+        is_over && !self.is_doubted()
     }
 
     /// The errors that were not printed before. None while nodes are silent beside one that has dropped the state: soon
@@ -263,7 +344,7 @@ impl Unanswered {
     /// The time that all nodes ask for before the next request.
     fn asks_for(&self) -> Option<Duration> {
         let each = self.errors.iter().map(|(_, error)| retry_after(error).unwrap_or_default());
-        each.min().filter(|least| !least.is_zero())
+        each.min().filter(|_| !self.is_doubted()).filter(|least| !least.is_zero())
     }
 }
 
@@ -276,12 +357,45 @@ fn advice(error: &ChainError) -> &'static str {
     }
 }
 
+/// Why an account is unknown from a block on.
+fn lost(fault: &Fault) -> String {
+    format!("is no longer known: {fault}")
+}
+
 impl WatchedAccount {
+    /// Whether it is known at the tip, which is at this height, if that is decided.
+    fn condition(&self, balance: &Result<Balance, BalanceError>, tip: Height) -> Option<Condition> {
+        match balance {
+            Ok(Balance { total, .. }) => {
+                let text = format!("is known again: {} ether{}", ether(*total), self.at(tip));
+                Some(Condition::wallet(None, text))
+            }
+            Err(BalanceError::Faulty { fault, .. }) => Some(Condition::wallet(Some(fault), lost(fault))),
+            Err(_) => None,
+        }
+    }
+
+    /// The place of a balance after the block of this height, and what is not in it.
+    fn at(&self, height: Height) -> String {
+        match self.opening.get() {
+            Some(Opening { at, is_known: false, .. }) => {
+                format!(" at block {height}, without what it had at block {at}")
+            }
+            _ => format!(" at block {height}"),
+        }
+    }
+
     /// Prints what it owns after the block of this height.
-    fn show(&self, reporter: &Reporter, owns: Amount, height: Height, place: fmt::Arguments<'_>) {
+    fn show(&self, reporter: &Reporter, owns: Amount, height: Height, place: &str) {
+        let text = format!("{} {} ether{place}", self.name, ether(owns));
+        self.known(reporter, owns, height, &text);
+    }
+
+    /// Prints this text, or what it owns after the block of this height.
+    fn known(&self, reporter: &Reporter, owns: Amount, height: Height, text: &str) {
         let Self { name, address, opening } = self;
         let whole = opening.get().is_some_and(|opening| opening.is_known);
-        reporter.report("wallet", &format!("{name} {} ether{place}", ether(owns)), || {
+        reporter.report("wallet", text, || {
             let wei = owns.to_string();
             json!({ "wallet": name, "address": address, "wei": wei, "height": height, "whole": whole })
         });

@@ -111,3 +111,12 @@ async fn an_address_without_mixed_case_is_accepted() {
         Follow::start(&["--rpc", &rpc(&node), "--wallet", account]).says("wallet1 0.000000 ether").await;
     }
 }
+
+#[tokio::test]
+async fn the_help_says_that_a_head_is_left_for_any_that_is_not_heavier() {
+    let output = timeout(PATIENCE, follow(&["--help"]).output()).await.unwrap().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let words: Vec<_> = printed.split_whitespace().collect();
+    let says = "consecutive answers with a head that is not heavier, such as an ancestor";
+    assert!(words.join(" ").contains(says), "{printed}");
+}

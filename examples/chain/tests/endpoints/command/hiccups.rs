@@ -48,7 +48,7 @@ async fn a_wallet_waits_for_a_busy_node_beside_one_without_the_state() {
     let busy = Misbehaving::start(Modes { hiccups, ..Modes::default() }).await;
     let mut follow = following(&pruned, &["--rpc", &busy.url(), "--wallet", ACCOUNT]);
     follow.says("wallet1 2.000000 ether at block 0 (").await;
-    assert_eq!(pruned.calls(BALANCE), 1, "it has dropped the state for good");
+    assert_eq!(pruned.calls(BALANCE), 3, "it has dropped the state for good");
     let lines = follow.ends().await;
     assert_eq!(count(&lines, "wallet1 waits for its balance"), 1, "{lines:#?}");
 }
@@ -131,4 +131,16 @@ async fn a_page_in_place_of_an_answer_is_named() {
         let line = following(&server, &[]).says("rpc1 fails: ").await;
         assert!(line.contains(says), "{line}");
     }
+}
+
+/// The time would be out of date at once.
+#[tokio::test]
+async fn a_line_does_not_have_the_time_that_is_left_until_a_node_may_be_asked() {
+    let hiccups = vec![Hiccup::each(1, HiccupAnswer::Status(503, Some(20)))];
+    let server = Misbehaving::start(Modes { hiccups, ..Modes::default() }).await;
+    let mut follow = following(&server, &[]);
+    let line = follow.says("rpc1 fails: ").await;
+    assert!(line.ends_with(" is unreachable: HTTP status 503 Service Unavailable"), "{line}");
+    let lines = follow.ends().await;
+    assert_eq!(count(&lines, "ask again in"), 0, "{lines:#?}");
 }

@@ -7,7 +7,7 @@ use axum::response::IntoResponse;
 use tokio::time::timeout;
 
 use super::{ACCOUNT, Follow, LOOK, PATIENCE, count, down, following, rpc};
-use crate::fake::{FakeNode, answer, branch, chain};
+use crate::fake::{FakeNode, answer, branch, chain, result};
 use crate::misbehaving::{Misbehaving, Modes};
 
 #[tokio::test]
@@ -67,13 +67,56 @@ async fn the_chain_is_the_one_with_the_given_id() {
     follow.says("rpc2 is on chain 5 (").await;
     follow.interrupt();
     follow.says("rpc3 at 3").await;
+}
 
-    let mut follow = Follow::start(&["--interval", "50ms", "--chain-id", "7", "--rpc", &nodes[1]]);
+/// The end is as of an observation that began: the nodes, and the wallets.
+#[tokio::test]
+async fn a_chain_that_is_not_found_is_reported_at_the_end_with_nodes_and_wallets() {
+    let other = FakeNode::answering(chain("0x5", branch(1, 9))).await;
+    let (other, down) = (rpc(&other), down());
+    let arguments = ["--interval", "50ms", "--chain-id", "7", "--rpc", &other, &down, "--public", &other];
+    let mut follow = Follow::start(&[&arguments[..], &["--wallet", ACCOUNT]].concat());
     follow.says("rpc1 is on chain 5, not on 7: not believed").await;
+    follow.says("rpc2 fails: ").await;
+    follow.says("  public  public nodes: 1").await;
     follow.interrupt();
-    follow.says("ended   no local node was on chain 7").await;
+    follow.says("ended   no local node has reported chain 7").await;
+    assert_eq!(follow.unclaimed, Vec::<String>::new());
+    follow.says("node    rpc1 no head; rpc1 is on chain 5, not on 7").await;
+    follow.says("node    rpc2 no head; rpc2 fails: http://127.0.0.1:").await;
+    follow.says("node    public1 no head; public1 was not asked, since no local node has reported").await;
+    follow.says("wallet  wallet1 is not known: no node returned its opening balance").await;
     assert!(timeout(PATIENCE, follow.process.wait()).await.unwrap().unwrap().success());
     assert_eq!(follow.unclaimed, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_node_that_fails_once_is_asked_for_its_chain_again_before_a_long_interval_is_over() {
+    let chain = chain("0x1", branch(0, 3));
+    let asked = AtomicUsize::new(0);
+    let late = FakeNode::serving(move |_, body| {
+        let is_first = asked.fetch_add(1, Ordering::Relaxed) == 0;
+        Some(if is_first { StatusCode::BAD_GATEWAY.into_response() } else { answer(&body, &chain) })
+    })
+    .await;
+    let arguments = ["--interval", "8h", "--chain-id", "1", "--from", "0", "--rpc", &rpc(&late)];
+    let mut follow = Follow::start(&arguments);
+    follow.says("rpc1 fails: ").await;
+    follow.says(" 3 (").await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_on_another_chain_each_time_is_printed_as_alternating() {
+    let (asked, other) = (AtomicUsize::new(2), chain("0x5", branch(0, 3)));
+    let node = FakeNode::answering(move |method, parameters| match method {
+        "eth_chainId" => result(&format!("{:#x}", asked.fetch_add(1, Ordering::Relaxed)).into()),
+        _ => other(method, parameters),
+    })
+    .await;
+    let mut follow = Follow::start(&["--interval", "1ms", "--chain-id", "1", "--rpc", &rpc(&node)]);
+    follow.says("rpc1 alternates: its condition is printed again when it has stayed for 1m").await;
+    let lines = count(&follow.unclaimed, "  node    rpc1 is on chain ");
+    assert!(lines < 20, "{:#?}", follow.unclaimed);
 }
 
 #[tokio::test]

@@ -8,8 +8,9 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
-use super::{ACCOUNT, Follow, down, owning, rpc};
+use super::{ACCOUNT, Follow, down, following, owning, rpc};
 use crate::fake::{FakeNode, SECRET, answer, branch, chain, error, hash, result};
+use crate::misbehaving::{Content, Misbehaving, Modes, Receipts};
 
 #[tokio::test]
 async fn a_wallet_opens_with_the_balance_of_a_node() {
@@ -154,4 +155,69 @@ async fn a_wallet_that_is_known_late_is_caught_up_with() {
     follow.interrupt();
     let line = follow.says("wallet1").await;
     assert!(line.ends_with("wallet1 2.000000 ether at block 301"), "{line}");
+}
+
+/// ```text
+/// a full and an archive node at one address:  P P a | P P busy P P a | P P P: no state (P), 2 ether (a)
+/// ```
+#[tokio::test]
+async fn one_answer_without_the_state_is_not_the_last_word_of_an_address() {
+    for (script, says) in [
+        ("PPa", "wallet1 2.000000 ether at block 0 ("),
+        ("PPbPPa", "wallet1 2.000000 ether at block 0 ("),
+        ("PPPa", "wallet1 is not known at block 0 ("),
+    ] {
+        let (chain, asked) = (chain("0x1", branch(0, 3)), AtomicUsize::new(0));
+        let node = FakeNode::answering(move |method, parameters| match method {
+            "eth_getBalance" => match script.as_bytes().get(asked.fetch_add(1, Ordering::Relaxed)) {
+                Some(b'P') => error(-32000, "missing trie node 1a3b"),
+                Some(b'b') => error(-32005, "later"),
+                _ => result(&"0x1bc16d674ec80000".into()),
+            },
+            _ => chain(method, parameters),
+        })
+        .await;
+        let mut follow = Follow::start(&["--interval", "50ms", "--rpc", &rpc(&node), "--wallet", ACCOUNT]);
+        let line = follow.says(" at block 0 (").await;
+        let line = if line.contains(" waits for ") { follow.says(" at block 0 (").await } else { line };
+        assert!(line.contains(says), "{script}: {line}");
+    }
+}
+
+/// ```text
+/// 1 - 2 - 3 - 4       a receipt of 4 is missing
+///           ` 4' - 5' all are there
+/// ```
+#[tokio::test]
+async fn a_wallet_that_becomes_unknown_is_printed_and_when_a_reorg_makes_it_known_again() {
+    let contents = vec![Content::Payment, Content::Spend];
+    for json in [&[][..], &["--json"]] {
+        let server = Misbehaving::start(Modes { contents: contents.clone(), ..Modes::default() }).await;
+        let mut follow = following(&server, &[&["--wallet", ACCOUNT], json].concat());
+        follow.says("wallet1").await;
+        follow.says(if json.is_empty() { " 3 (" } else { "\"height\":3" }).await;
+        server.set(|modes| modes.receipts = Receipts::OneShort);
+        server.grow(1);
+        let line = follow.says("wallet1 is no longer known: ").await;
+        assert!(!line.contains("wallet \"wallet1\"") && line.contains(" at height 4 "), "{line}");
+        if !json.is_empty() {
+            let line: Value = serde_json::from_str(&line).unwrap();
+            assert_eq!((&line["wallet"], &line["address"]), (&json!("wallet1"), &json!(ACCOUNT)), "{line}");
+        }
+        server.set(|modes| modes.receipts = Receipts::ByBlock);
+        server.reorg(1, 2);
+        if json.is_empty() {
+            follow.says("wallet1 is known again: 4.499895 ether at block 5").await;
+        } else {
+            let line: Value = serde_json::from_str(&follow.says("\"wei\":\"4499895").await).unwrap();
+            let expected = (&json!("wallet1"), &json!(5), &json!(true));
+            assert_eq!((&line["wallet"], &line["height"], &line["whole"]), expected, "{line}");
+        }
+        follow.interrupt();
+        if json.is_empty() {
+            follow.says("wallet1 4.499895 ether at block 5").await;
+        }
+        let again = follow.unclaimed.iter().filter(|line| line.contains("no longer known")).count();
+        assert_eq!(again, 0, "{:#?}", follow.unclaimed);
+    }
 }
