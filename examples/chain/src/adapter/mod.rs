@@ -20,7 +20,7 @@ pub use memory::{LogLimits, MemoryNode, Script};
 
 /// One node of one chain, for the observer.
 ///
-/// Each method is one request, and may be dropped. The observer checks the answers: a node may lag, rewind, or lie.
+/// Each method is one question, which may take several requests, and may be dropped. The observer checks the answers: a node may lag, rewind, or lie.
 /// `Ok(None)` means that the node has no such block, which is not an error.
 #[async_trait]
 pub trait ChainClient: Clone + Send + Sync + 'static {
@@ -193,7 +193,7 @@ impl ChainError {
     }
 }
 
-/// In whole seconds, rounded up.
+/// When to ask again, for people: in whole seconds, rounded up.
 fn retry(after: Option<Duration>) -> impl fmt::Display {
     let seconds = |after: Duration| after.as_secs() + u64::from(after.subsec_nanos() > 0);
     after.map_or_else(String::new, |after| format!(": ask again in {} s", seconds(after)))

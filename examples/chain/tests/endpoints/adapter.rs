@@ -215,8 +215,10 @@ async fn a_block_that_is_not_there_is_no_error() {
         assert_eq!(node.client().header_at(7).await.unwrap(), None);
         assert!(matches!(failure(node.client().head().await), ChainError::Empty { .. }));
     }
-    let node = FakeNode::answering(|_, _| error(-32000, "the database is closed")).await;
-    assert!(matches!(failure(node.client().finalised().await), ChainError::Refused { .. }));
+    for other in ["the database is closed", "we are experiencing an outage", "stage Finish failed"] {
+        let node = FakeNode::answering(move |_, _| error(-32000, other)).await;
+        assert!(matches!(failure(node.client().finalised().await), ChainError::Refused { .. }), "{other}");
+    }
 }
 
 #[tokio::test]
@@ -347,4 +349,27 @@ async fn user_password_and_path_reach_the_node_and_are_not_shown() {
 fn a_client_needs_an_http_address() {
     let refused = EthereumClient::new("ws://127.0.0.1:1".parse().unwrap());
     assert!(matches!(refused, Err(EndpointError::WrongScheme { .. })));
+}
+
+/// Some servers give every answer the id 0 or 1, but not that of another question.
+#[tokio::test]
+async fn the_answer_to_another_question_is_refused() {
+    for (id, is_read) in
+        [(json!(0), true), (json!(1), true), (json!(null), true), (json!(999), false), (json!("999"), false)]
+    {
+        let body = json!({ "id": id, "result": wire_header(3, Hash([1; 32])) }).to_string();
+        let node = FakeNode::serving(move |_, _| Some(body.clone().into_response())).await;
+        let client = node.client();
+        for asked in 0..3 {
+            let head = client.head().await;
+            if is_read {
+                assert_eq!(head.unwrap().height, 3, "{id}");
+            } else {
+                let error = failure(head);
+                assert!(matches!(error, ChainError::Malformed { .. }), "{error:?}");
+                let says = format!("it has the id 999, and the question {asked}");
+                assert!(error.to_string().ends_with(&says), "{error}");
+            }
+        }
+    }
 }

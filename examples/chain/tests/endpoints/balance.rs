@@ -1,12 +1,12 @@
 //! What an account owns at a block.
 
 use serde_json::{Value, json};
-use watchkeeper_chain::Header;
-use watchkeeper_chain::adapter::ChainError;
 use watchkeeper_chain::adapter::ethereum::{Address, U256};
+use watchkeeper_chain::adapter::{ChainClient, ChainError};
+use watchkeeper_chain::{Hash, Header};
 
 use crate::adapter::failure;
-use crate::fake::{FakeNode, SECRET, branch, error, hash, result};
+use crate::fake::{FakeNode, SECRET, branch, error, hash, result, wire_header};
 
 const ACCOUNT: Address = Address::repeat_byte(7);
 
@@ -97,6 +97,10 @@ async fn a_state_that_is_not_there_right_now_is_not_pruned() {
         (-32000, "too many requests for pruned history"),
         (-32000, "the archive node timed out"),
         (-32000, "state pruning is in progress"),
+        (-32000, "Post \"http://erigon-archive:8545\": dial tcp 10.0.0.7:8545: connect: connection refused"),
+        (-32005, "You have exceeded your monthly archive request allowance"),
+        (-32001, "0x0123456789abcdef could not be found"),
+        (-32000, "state histories haven't been fully indexed yet"),
     ] {
         let node = FakeNode::answering(move |_, _| error(code, message)).await;
         let error = failure(node.client().balance(ACCOUNT, &block).await);
@@ -123,5 +127,43 @@ async fn any_refusal_of_the_hash_is_understood() {
         })
         .await;
         assert_eq!(node.client().balance(ACCOUNT, &block).await.unwrap(), U256::from(42), "{message}");
+    }
+}
+
+/// A node without a state has dropped it if it is far below its head; else it does not have it yet.
+#[tokio::test]
+async fn a_state_that_is_not_found_is_pruned_only_far_below_the_head() {
+    let block = third(&branch(0, 3));
+    for (head, is_pruned) in [(Some(3 + 256), false), (Some(3 + 257), true), (Some(2), false), (None, false)]
+    {
+        let node = FakeNode::answering(move |method, _| match (method, head) {
+            ("eth_getBalance", _) => error(-32603, "no state found for block number 3"),
+            (_, Some(head)) => result(&wire_header(head, Hash([1; 32]))),
+            (_, None) => error(-32603, "Internal error"),
+        })
+        .await;
+        let error = failure(node.client().balance(ACCOUNT, &block).await);
+        assert_eq!(matches!(error, ChainError::Pruned { .. }), is_pruned, "{head:?}: {error:?}");
+        assert_eq!(error.is_retryable(), !is_pruned, "{head:?}: {error:?}");
+        assert!(error.to_string().ends_with("no state found for block number 3 (code -32603)"), "{error}");
+    }
+}
+
+/// It says nothing about hashes: the question is not repeated by height.
+#[tokio::test]
+async fn a_key_that_is_missing_is_reported_and_nothing_else() {
+    let block = third(&branch(0, 3));
+    for message in ["Must be authenticated!", "Unauthorized", "Access denied"] {
+        let node = FakeNode::answering(move |method, parameters| {
+            assert!(method != "eth_getBalance" || parameters[1].is_object(), "{parameters}");
+            error(-32600, message)
+        })
+        .await;
+        for error in
+            [failure(node.client().balance(ACCOUNT, &block).await), failure(node.client().finalised().await)]
+        {
+            assert!(matches!(error, ChainError::Refused { .. }), "{error:?}");
+            assert!(error.to_string().contains(message), "{error}");
+        }
     }
 }

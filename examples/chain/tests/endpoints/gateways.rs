@@ -34,7 +34,7 @@ fn text(status: u16, text: &'static str) -> Response {
 }
 
 /// What a server answers to a batch that it does not take.
-const REFUSALS: [(u16, &str); 15] = [
+const REFUSALS: [(u16, &str); 18] = [
     (200, r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Invalid Request"}}"#),
     (200, r#"{"jsonrpc":"2.0","id":0,"error":{"code":-32600,"message":"batch requests are disabled"}}"#),
     (200, r#"{"error":{"code":-32700,"message":"cannot unmarshal array into Go value"}}"#),
@@ -43,6 +43,9 @@ const REFUSALS: [(u16, &str); 15] = [
     (200, "[]"),
     (200, r#"{"jsonrpc":"2.0","id":null,"result":"0x1"}"#),
     (400, ""),
+    (400, "json: cannot unmarshal array into Go value of type rpc.Request"),
+    (400, "Invalid params: expected object"),
+    (400, "Resource not found"),
     (400, r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no batches"}}"#),
     (403, "Batch requests are only for paying users"),
     (404, "not found"),
@@ -97,6 +100,9 @@ async fn a_hiccup_is_no_server_without_batches() {
         (200, r#"{"id":null,"error":{"code":-32005,"message":"rate limit"}}"#, true),
         (200, r#"{"id":null,"error":{"code":-32000,"message":"request timed out"}}"#, true),
         (200, r#"{"id":null,"error":{"code":-32603,"message":"Internal error"}}"#, false),
+        (404, "404 page not found", false),
+        (200, r#"{"id":0,"error":{"code":-32000,"message":"header not found"}}"#, false),
+        (200, r#"{"id":0,"error":{"code":-32000,"message":"something odd"}}"#, false),
         (200, "<html>one moment</html>", false),
         (200, "", false),
     ] {
@@ -164,6 +170,36 @@ async fn the_reason_of_a_server_that_refuses_everything_is_reported() {
         for error in [failure(node.client().head().await), failure(node.client().identity().await)] {
             assert!(matches!(error, ChainError::Refused { .. }), "{error:?}");
             assert!(error.to_string().ends_with(says), "{error}");
+        }
+    }
+}
+
+/// One answer of a batch is missing, or has no id, for a moment. Batches are still the better way afterwards.
+#[tokio::test]
+async fn a_batch_that_is_answered_in_part_for_a_moment_is_no_limit() {
+    let internal = json!({ "id": null, "error": { "code": -32603, "message": "Internal error" } });
+    for others in [json!([]), json!([internal])] {
+        let block = block_of(&[transaction(&word('a'), "0x7")]);
+        let (asked, inner, more) = (hash(&block), node(block, true), others.clone());
+        let batches = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&batches);
+        let node = FakeNode::serving(move |_, body| {
+            let questions: Value = serde_json::from_slice(&body).unwrap();
+            let Some(questions) = questions.as_array() else { return Some(answer(&body, &inner)) };
+            if count.fetch_add(1, Ordering::Relaxed) > 0 {
+                return Some(answer(&body, &inner));
+            }
+            let first = &questions[0];
+            let mut reply = inner(first["method"].as_str().unwrap(), &first["params"]);
+            reply["id"] = first["id"].clone();
+            let answers = [vec![reply], more.as_array().unwrap().clone()].concat();
+            Some(Value::from(answers).to_string().into_response())
+        })
+        .await;
+        let client = node.client();
+        for nth in 1..4 {
+            client.block(asked, Detail::Results).await.unwrap().unwrap();
+            assert_eq!(batches.load(Ordering::Relaxed), nth, "{others}");
         }
     }
 }

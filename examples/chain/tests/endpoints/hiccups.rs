@@ -324,3 +324,70 @@ async fn a_limited_node_is_not_asked_for_the_rest() {
     let asked = receipts.load(Ordering::Relaxed);
     assert!(asked <= 2 * 50, "{asked}");
 }
+
+/// Some servers limit the rate with a status, a time to wait, and a list that says something else.
+#[tokio::test]
+async fn a_limited_batch_is_heeded_whatever_its_body_says() {
+    let list = |id: &str| format!(r#"[{{"id":{id},"error":{{"code":-32000,"message":"denied"}}}}]"#);
+    for (status, body) in [(429, list("0")), (429, list("null")), (403, "Too many requests".to_owned())] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (count, text) = (Arc::clone(&asked), body.clone());
+        let node = FakeNode::serving(move |_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let status = StatusCode::from_u16(status).unwrap();
+            Some((status, [("retry-after", "30")], text.clone()).into_response())
+        })
+        .await;
+        let client = node.client();
+        for error in [failure(client.identity().await), failure(client.head().await)] {
+            let ChainError::RateLimited { retry_after: Some(left), .. } = error else { panic!("{error:?}") };
+            assert!(left <= Duration::from_secs(30), "{left:?}");
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "{status} {body}");
+    }
+}
+
+/// A node whose every answer is the same fault gets a few more questions, and not all of them.
+#[tokio::test]
+async fn a_failing_node_is_not_asked_for_the_rest() {
+    let transactions: Vec<_> =
+        (0..400).map(|nth| transaction(&format!("0x{nth:064x}"), &format!("{nth:#x}"))).collect();
+    let block = block_of(&transactions);
+    let asked = hash(&block);
+    for (status, text) in [
+        (200, "<html>one moment</html>"),
+        (500, "oops"),
+        (504, ""),
+        (200, r#"{"error":{"code":-32603,"message":"Internal error"}}"#),
+    ] {
+        let (block, requests) = (block.clone(), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&requests);
+        let node = FakeNode::serving(move |_, body| {
+            if !String::from_utf8_lossy(&body).contains("eth_getTransactionReceipt") {
+                return Some(answer(&body, |method, _| match method {
+                    "eth_getBlockReceipts" => error(-32601, "Method not found"),
+                    _ => result(&block),
+                }));
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+            Some((StatusCode::from_u16(status).unwrap(), text).into_response())
+        })
+        .await;
+        failure(node.client().block(asked, Detail::Results).await);
+        let requests = requests.load(Ordering::Relaxed);
+        assert!(requests <= 8 * 7, "{status} {text}: {requests}");
+    }
+}
+
+/// What a backend lacks, and what a connection of a gateway has, is asked again.
+#[tokio::test]
+async fn a_server_that_fails_has_pruned_nothing() {
+    for (status, text) in [(500, "the archive node is gone"), (500, "missing trie node 0x01")] {
+        let node = FakeNode::serving(move |_, _| {
+            Some((StatusCode::from_u16(status).unwrap(), text).into_response())
+        })
+        .await;
+        let error = failure(node.client().balance(Address::ZERO, &BLOCK).await);
+        assert!(matches!(error, ChainError::Busy { .. }), "{text}: {error:?}");
+    }
+}

@@ -212,6 +212,8 @@ async fn a_refusal_for_the_size_is_distinguished_by_its_text_before_its_code() {
         (-32005, "project ID request rate exceeded"),
         (429, "compute units per second"),
         (-32005, "rate limit"),
+        (-32000, "eth_getLogs: daily quota exceeded"),
+        (-32000, "logs are limited: usage exceeded"),
     ] {
         let error = refused(move || rpc_error(200, code, message), &RANGE).await;
         assert!(matches!(error, ChainError::RateLimited { .. }), "{message}: {error:?}");
@@ -232,6 +234,18 @@ async fn the_data_of_a_refusal_is_read() {
     .await;
     let error = failure(logs(&node.client(), &RANGE).await);
     assert!(matches!(error, ChainError::RangeTooLarge { at_most: Some(3), .. }), "{error:?}");
+}
+
+/// Public nodes of BNB Smart Chain refuse any range like this, and others limit the rate.
+#[tokio::test]
+async fn a_bare_limit_is_one_of_the_size_only_for_several_blocks() {
+    for (scope, is_size) in
+        [(RANGE, true), (LogScope::Range(3..=3), false), (LogScope::Block(word(3)), false)]
+    {
+        let error = refused(|| rpc_error(200, -32005, "limit exceeded"), &scope).await;
+        assert_eq!(matches!(error, ChainError::RangeTooLarge { .. }), is_size, "{error:?}");
+        assert_eq!(matches!(error, ChainError::RateLimited { .. }), !is_size, "{error:?}");
+    }
 }
 
 #[tokio::test]

@@ -80,6 +80,20 @@ async fn the_content_type_is_bounded_and_without_secrets() {
     assert!(text.contains("text/html; ***; \\u{9b}31m") && text.len() < 500, "{text}");
 }
 
+/// A secret is recognised as a whole: the text is truncated after it is removed.
+#[tokio::test]
+async fn a_secret_where_the_content_type_is_truncated_is_not_shown_in_part() {
+    for before in 44..=60 {
+        let node = FakeNode::serving(move |_, _| {
+            let long = format!("{:x<before$}{SECRET}", "text/html; ");
+            Some(([("content-type", long)], "<html>").into_response())
+        })
+        .await;
+        let text = failure(node.client().head().await).to_string();
+        assert!(!text.contains("x0"), "{before}: {text}");
+    }
+}
+
 #[tokio::test]
 async fn an_answer_is_read_in_unusual_forms() {
     let header = wire_header(3, Hash([1; 32]));

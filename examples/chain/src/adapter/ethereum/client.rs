@@ -1,7 +1,6 @@
 //! The client of an Ethereum node.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, U64, U256};
@@ -9,14 +8,15 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::time::Instant;
 
-use super::classify::Class;
+use super::classify::{Class, contains};
 use super::failure::Fault;
 use super::http::HttpTransport;
 use super::logs::{self, WireLog};
 use super::message::Call;
-use super::range_limit::{RangeLimit, range_limit};
 use super::rpc::{Outcome, Rpc};
+use super::stated_range::at_most;
 use super::wire::{self, RequestId, WireError};
 use super::{Endpoint, EndpointError, EthereumTransaction};
 use crate::adapter::{ChainClient, ChainError, ChainIdentity, Log, LogFilter, LogScope};
@@ -27,6 +27,11 @@ const BY_NUMBER: &str = "eth_getBlockByNumber";
 const CHAIN_ID: &str = "eth_chainId";
 const BALANCE: &str = "eth_getBalance";
 const LOGS: &str = "eth_getLogs";
+
+/// For how long a node without the receipts of a block is not asked for them.
+const WITHOUT_RECEIPTS: Duration = Duration::from_mins(10);
+/// How many blocks below the head nodes keep the state of.
+const STATES_KEPT: Height = 256;
 
 /// The code of Ethereum's JSON-RPC for an unknown block.
 const UNKNOWN_BLOCK: i64 = -39001;
@@ -39,7 +44,8 @@ const UNKNOWN_BLOCK: i64 = -39001;
 ///
 /// A block and its receipts come in one batch, which costs one round trip. A node that takes no batches, or smaller
 /// ones, is asked in smaller ones down to one by one, up to 16 requests at once. A node without
-/// `eth_getBlockReceipts` is asked for a receipt by transaction. Both are found out on the way, and remembered.
+/// `eth_getBlockReceipts` is asked for a receipt by transaction. Both are found out on the way, and remembered: larger batches are tried
+/// again after 500 requests, and the receipts of a block after 10 minutes.
 ///
 /// If a node limits the rate of requests and returns for how long, no request is sent for that time, at most a minute:
 /// questions fail meanwhile. Clones share this, what was found out, and their connections.
@@ -48,7 +54,8 @@ pub struct EthereumClient {
     pub(super) rpc: Rpc,
     endpoint: Arc<Endpoint>,
     pub(super) recomputes_hashes: bool,
-    has_block_receipts: Arc<AtomicBool>,
+    /// Since when the node is known to have no receipts by block.
+    without_receipts: Arc<Mutex<Option<Instant>>>,
 }
 
 impl EthereumClient {
@@ -60,8 +67,7 @@ impl EthereumClient {
     pub fn new(endpoint: Endpoint) -> Result<Self, EndpointError> {
         let endpoint = Arc::new(endpoint);
         let rpc = Rpc::new(HttpTransport::new(Arc::clone(&endpoint))?, Duration::from_secs(5));
-        let has_block_receipts = Arc::new(true.into());
-        Ok(Self { rpc, endpoint, recomputes_hashes: true, has_block_receipts })
+        Ok(Self { rpc, endpoint, recomputes_hashes: true, without_receipts: Arc::default() })
     }
 
     /// Waits this long for an answer.
@@ -99,7 +105,19 @@ impl EthereumClient {
             Err(fault) if fault.class() == Class::Misunderstood => {
                 self.balance_at_height(account, block).await
             }
+            Err(fault) if fault.class() == Class::NoState => Err(self.no_state(block, &fault).await),
             answer => self.owned(answer),
+        }
+    }
+
+    /// The error of a node without the state of a block: it has dropped it, unless the block is near its head, or above.
+    async fn no_state(&self, block: &Header, fault: &Fault) -> ChainError {
+        match self.head().await {
+            Ok(head) if head.height > block.height.saturating_add(STATES_KEPT) => {
+                let (endpoint, reason) = (self.endpoint.to_string(), self.endpoint.clear(&fault.reason()));
+                ChainError::Pruned { endpoint, method: BALANCE, reason }
+            }
+            _ => self.failure(BALANCE, fault),
         }
     }
 
@@ -193,38 +211,30 @@ impl EthereumClient {
         ChainError::Busy { endpoint: self.endpoint.to_string(), method, reason: reason.to_owned() }
     }
 
-    /// Whether the node gives the receipts of a block, as far as is known.
+    /// Whether the node gives the receipts of a block, as far as is known. After a while it is asked again: it may have
+    /// refused them for a moment, or may be another one.
     pub(super) fn has_block_receipts(&self) -> bool {
-        self.has_block_receipts.load(Ordering::Relaxed)
+        let since = *self.without_receipts.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_none_or(|since| since.elapsed() >= WITHOUT_RECEIPTS)
     }
 
     pub(super) fn forget_block_receipts(&self) {
-        self.has_block_receipts.store(false, Ordering::Relaxed);
+        let mut since = self.without_receipts.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = Some(Instant::now());
     }
 
     /// The error of a question for the logs of so many blocks; a range of several may have been too large.
     fn logs_failure(&self, blocks: u64, fault: &Fault) -> ChainError {
-        let limit = match fault {
-            Fault::Node(error) => {
-                let data = error.data.as_ref().map(serde_json::Value::to_string);
-                range_limit(error.code, &error.message, data.as_deref())
-            }
-            _ => None,
-        };
-        let at_most = match (limit, fault.class()) {
-            (Some(RangeLimit::TooLarge { at_most }), _) => at_most,
-            (None, Class::RangeTooLarge) => None,
-            (Some(RangeLimit::TookTooLong), _) | (None, Class::TimedOut) if blocks > 1 => None,
+        let at_most = match (fault, fault.class()) {
+            (Fault::Node(error), Class::RangeTooLarge) => at_most(&error.whole_text()),
+            (_, Class::RangeTooLarge) => None,
+            (_, Class::TimedOut) if blocks > 1 => None,
+            (Fault::Node(error), Class::RateLimited(None)) if blocks > 1 && error.is_bare_limit() => None,
             _ => return self.failure(LOGS, fault),
         };
         let reason = match fault {
-            Fault::Node(error) => format!("{} (code {})", error.message, error.code),
-            Fault::Status { shown, .. } => shown.clone(),
-            Fault::TookTooLong(status) => format!("HTTP status {status}"),
             Fault::TimedOut(after) => format!("it gave no answer for {blocks} blocks within {after:?}"),
-            Fault::TooLong(bytes) => format!("it is longer than {bytes} bytes"),
-            Fault::Unreachable { reason, .. } | Fault::Malformed(reason) => reason.clone(),
-            Fault::RateLimited(_) => String::new(),
+            fault => fault.reason(),
         };
         let (endpoint, reason) = (self.endpoint.to_string(), self.endpoint.clear(&reason));
         ChainError::RangeTooLarge { endpoint, method: LOGS, reason, at_most }
@@ -316,10 +326,42 @@ fn is_backend_behind(code: i64, message: &str, class: Class) -> bool {
 /// The answers for the last final block of nodes that have none yet, or do not know the tag.
 fn has_no_final_block(message: &str, class: Class) -> bool {
     let message = message.to_lowercase();
-    let names_the_tag = ["finali", "safe block", "tag"].iter().any(|name| message.contains(name));
+    let names_the_tag =
+        ["finali", "|safe block|", "|tag|", "|tags|"].iter().any(|name| contains(&message, name));
     match class {
         Class::UnknownBlock | Class::Misunderstood => true,
         Class::Refused | Class::NoMethod => names_the_tag,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_without_receipts_by_block_is_asked_for_them_again_later() {
+        let client = EthereumClient::new("http://127.0.0.1:1".parse().unwrap()).unwrap();
+        assert!(client.has_block_receipts());
+        client.clone().forget_block_receipts();
+        advance(WITHOUT_RECEIPTS / 2).await;
+        assert!(!client.has_block_receipts());
+        advance(WITHOUT_RECEIPTS / 2).await;
+        assert!(client.has_block_receipts());
+    }
+
+    #[test]
+    fn a_tag_is_named_by_whole_words() {
+        for (message, names_it) in [
+            ("unsupported TAG: finalized", true),
+            ("the tag is unknown", true),
+            ("finalized is not supported", true),
+            ("we are experiencing an outage", false),
+            ("stage Finish failed", false),
+        ] {
+            assert_eq!(has_no_final_block(message, Class::Refused), names_it, "{message}");
+        }
     }
 }

@@ -88,7 +88,7 @@ impl Endpoint {
 
     /// `text` for people: without the secrets of this address, in one line, truncated and escaped.
     pub(super) fn clear(&self, text: &str) -> String {
-        const MAX_BYTES: usize = 300;
+        const MAX_CHARS: usize = 300;
         let mut text = text.to_owned();
         for secret in &self.secrets {
             text = text.replace(secret, "***");
@@ -96,7 +96,7 @@ impl Endpoint {
         let mut shown = String::new();
         for (nth, char) in text.chars().enumerate() {
             match char {
-                _ if nth == MAX_BYTES => {
+                _ if nth == MAX_CHARS => {
                     shown.push_str("...");
                     break;
                 }

@@ -7,7 +7,7 @@ use http::StatusCode;
 use super::Endpoint;
 use super::classify::{Class, classify};
 use super::message::NodeError;
-use crate::adapter::ChainError;
+use crate::adapter::{ChainError, retry};
 
 /// Why there is no result. The texts may contain secrets of the address.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub(super) enum Fault {
     /// The node answered with an error of JSON-RPC.
     Node(NodeError),
     /// An HTTP status, and what the body says if that is no error of JSON-RPC.
-    Status { status: StatusCode, shown: String, says: String },
+    Status { status: StatusCode, shown: String, says: String, wait: Option<Duration> },
     /// The answer is longer than any that is read.
     TooLong(usize),
     /// The answer cannot be read.
@@ -40,13 +40,13 @@ impl Fault {
             Self::Status { status: StatusCode::PAYLOAD_TOO_LARGE, .. } | Self::TooLong(_) => {
                 Class::RangeTooLarge
             }
-            Self::Status { status: StatusCode::INTERNAL_SERVER_ERROR, says, .. } => {
-                match classify(0, says, None) {
-                    Class::Refused => Class::Busy,
-                    class => class,
-                }
-            }
-            Self::Status { says, .. } => classify(0, says, None),
+            Self::Status { status, says, wait, .. } => match classify(0, says, None) {
+                Class::RateLimited(given) => Class::RateLimited(wait.or(given)),
+                Class::Refused if *status == StatusCode::INTERNAL_SERVER_ERROR => Class::Busy,
+                // A server that fails says nothing about what the node keeps.
+                Class::Pruned if status.is_server_error() => Class::Busy,
+                class => class,
+            },
             Self::Malformed(_) => Class::Refused,
         }
     }
@@ -62,33 +62,29 @@ impl Fault {
         }
     }
 
+    /// What happened, for people. It may contain secrets of the address.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Unreachable { reason, wait } => format!("{reason}{}", retry(*wait)),
+            Self::TookTooLong(status) => format!("HTTP status {status}"),
+            Self::TimedOut(after) => format!("it gave no answer within {after:?}"),
+            Self::RateLimited(wait) => format!("it limits the rate of requests{}", retry(*wait)),
+            Self::Node(error) => error.to_string(),
+            Self::Status { shown, .. } => shown.clone(),
+            Self::TooLong(bytes) => format!("it is longer than {bytes} bytes"),
+            Self::Malformed(reason) => reason.clone(),
+        }
+    }
+
     /// The error for people, without secrets.
     pub(super) fn report(&self, method: &'static str, node: &Endpoint) -> ChainError {
-        let endpoint = node.to_string();
+        let (endpoint, reason) = (node.to_string(), node.clear(&self.reason()));
         match self {
-            Self::Unreachable { reason, wait: None } => {
-                ChainError::Unreachable { endpoint, reason: node.clear(reason) }
-            }
-            Self::Unreachable { reason, wait: Some(wait) } => {
-                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-                let reason = format!("{}: ask again in {seconds} s", node.clear(reason));
-                ChainError::Unreachable { endpoint, reason }
-            }
-            Self::TookTooLong(status) => {
-                ChainError::Unreachable { endpoint, reason: format!("HTTP status {status}") }
-            }
+            Self::Unreachable { .. } | Self::TookTooLong(_) => ChainError::Unreachable { endpoint, reason },
             Self::TimedOut(after) => ChainError::TimedOut { endpoint, after: *after },
             Self::RateLimited(retry_after) => ChainError::RateLimited { endpoint, retry_after: *retry_after },
-            Self::Node(error) => {
-                let reason = format!("{} (code {})", error.message, error.code);
-                self.by_class(endpoint, method, node.clear(&reason))
-            }
-            Self::Status { shown, .. } => self.by_class(endpoint, method, node.clear(shown)),
-            Self::TooLong(bytes) => {
-                let reason = format!("it is longer than {bytes} bytes");
-                ChainError::Malformed { endpoint, method, reason }
-            }
-            Self::Malformed(reason) => ChainError::Malformed { endpoint, method, reason: node.clear(reason) },
+            Self::Node(_) | Self::Status { .. } => self.by_class(endpoint, method, reason),
+            Self::TooLong(_) | Self::Malformed(_) => ChainError::Malformed { endpoint, method, reason },
         }
     }
 
@@ -96,7 +92,7 @@ impl Fault {
         match self.class() {
             Class::RateLimited(retry_after) => ChainError::RateLimited { endpoint, retry_after },
             // A block that the node does not have yet.
-            Class::Busy | Class::TimedOut | Class::UnknownBlock => {
+            Class::Busy | Class::TimedOut | Class::UnknownBlock | Class::NoState => {
                 ChainError::Busy { endpoint, method, reason }
             }
             Class::Pruned => ChainError::Pruned { endpoint, method, reason },

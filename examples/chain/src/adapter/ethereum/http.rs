@@ -17,7 +17,7 @@ use hyper_util::rt::TokioExecutor;
 
 use super::classify::{Class, LONGEST_WAIT};
 use super::failure::Fault;
-use super::message::{NodeError, Packet};
+use super::message::{NodeError, Packet, Reply};
 use super::{Endpoint, EndpointError, tls};
 
 use watchkeeper::report::causes;
@@ -67,38 +67,85 @@ impl HttpTransport {
         };
         let packet = Packet::read(&body);
         if head.status.is_success() {
-            return packet.map_err(|error| unreadable(&head.headers, &body, &error));
+            return packet.map_err(|error| self.unreadable(&head.headers, &body, &error));
         }
         let error = match packet {
             // Nodes answer some questions with an error of JSON-RPC and one of HTTP: the first has more details.
             Ok(Packet::One(answer)) => answer.outcome.and_then(Result::err),
-            Ok(Packet::Many(answers)) if !is_passing(head.status) => return Ok(Packet::Many(answers)),
+            Ok(Packet::Many(answers)) if is_answered(head.status, &answers) => {
+                return Ok(Packet::Many(answers));
+            }
             _ => None,
         };
-        Err(failed(head.status, &head.headers, &body, error))
+        Err(self.failed(head.status, &head.headers, &body, error))
     }
 }
 
-/// What a status other than success means.
-fn failed(status: StatusCode, headers: &HeaderMap, body: &[u8], error: Option<NodeError>) -> Fault {
-    let class = error.as_ref().map(NodeError::class);
-    let wait = retry_after(headers);
-    match (class, error) {
-        (Some(Class::RangeTooLarge | Class::NoBatch), Some(error)) => Fault::Node(error),
-        (Some(Class::RateLimited(given)), _) => Fault::RateLimited(wait.or(given)),
-        _ if status == StatusCode::TOO_MANY_REQUESTS => Fault::RateLimited(wait),
-        _ if wait.is_none()
-            && matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT) =>
-        {
-            Fault::TookTooLong(status)
+/// Whether a batch that came with a status other than success is its answer.
+fn is_answered(status: StatusCode, answers: &[Reply]) -> bool {
+    let has_result = || answers.iter().any(|answer| matches!(answer.outcome, Some(Ok(_))));
+    !is_passing(status) && (status != StatusCode::TOO_MANY_REQUESTS || has_result())
+}
+
+impl HttpTransport {
+    /// What a status other than success means.
+    fn failed(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        error: Option<NodeError>,
+    ) -> Fault {
+        let class = error.as_ref().map(NodeError::class);
+        let wait = retry_after(headers);
+        match (class, error) {
+            (Some(Class::RangeTooLarge | Class::NoBatch), Some(error)) => Fault::Node(error),
+            (Some(Class::RateLimited(given)), _) => Fault::RateLimited(wait.or(given)),
+            _ if status == StatusCode::TOO_MANY_REQUESTS => Fault::RateLimited(wait),
+            _ if wait.is_none()
+                && matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT) =>
+            {
+                Fault::TookTooLong(status)
+            }
+            _ if is_passing(status) => Fault::Unreachable { reason: format!("HTTP status {status}"), wait },
+            (_, Some(error)) => Fault::Node(error),
+            _ => {
+                let kind = self.kind(headers, body).map_or_else(String::new, |kind| format!(" ({kind})"));
+                let says = if kind.is_empty() { beginning(body) } else { String::new() };
+                Fault::Status { status, shown: format!("HTTP status {status}{kind}"), says, wait }
+            }
         }
-        _ if is_passing(status) => Fault::Unreachable { reason: format!("HTTP status {status}"), wait },
-        (_, Some(error)) => Fault::Node(error),
-        _ => {
-            let kind = kind(headers, body).map_or_else(String::new, |kind| format!(" ({kind})"));
-            let says = if kind.is_empty() { beginning(body) } else { String::new() };
-            Fault::Status { status, shown: format!("HTTP status {status}{kind}"), says }
+    }
+
+    fn unreadable(&self, headers: &HeaderMap, body: &[u8], error: &serde_json::Error) -> Fault {
+        Fault::Malformed(match self.kind(headers, body) {
+            Some(kind) => format!("it is {kind}"),
+            None if body.iter().all(u8::is_ascii_whitespace) => "it is empty".to_owned(),
+            None => error.to_string(),
+        })
+    }
+
+    /// What a body is that is no JSON.
+    fn kind(&self, headers: &HeaderMap, body: &[u8]) -> Option<String> {
+        let value = |name: HeaderName| {
+            let value = String::from_utf8_lossy(headers.get(name)?.as_bytes());
+            // Truncated only after the secrets are removed, which are recognised as a whole.
+            Some(self.endpoint.clear(&value).chars().take(60).collect::<String>())
+        };
+        let encoding = value(CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity"));
+        if let Some(encoding) = encoding {
+            return Some(format!("compressed, which was not asked for, content-encoding: {encoding}"));
         }
+        if body.starts_with(&[0x1f, 0x8b]) {
+            return Some("compressed, as content-encoding: gzip".to_owned());
+        }
+        let content_type = value(CONTENT_TYPE);
+        let is_page = |content_type: &String| content_type.to_lowercase().contains("html");
+        if content_type.as_ref().is_some_and(is_page) || beginning(body).starts_with('<') {
+            let content_type = content_type.unwrap_or_else(|| "none".to_owned());
+            return Some(format!("a web page, content-type: {content_type}"));
+        }
+        None
     }
 }
 
@@ -126,36 +173,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let now = date(&DATE).unwrap_or_else(SystemTime::now);
     let wait = date(&RETRY_AFTER)?.duration_since(now).ok()?;
     Some(wait.min(LONGEST_WAIT))
-}
-
-fn unreadable(headers: &HeaderMap, body: &[u8], error: &serde_json::Error) -> Fault {
-    Fault::Malformed(match kind(headers, body) {
-        Some(kind) => format!("it is {kind}"),
-        None if body.iter().all(u8::is_ascii_whitespace) => "it is empty".to_owned(),
-        None => error.to_string(),
-    })
-}
-
-/// What a body is that is no JSON.
-fn kind(headers: &HeaderMap, body: &[u8]) -> Option<String> {
-    let value = |name: HeaderName| {
-        let value = String::from_utf8_lossy(headers.get(name)?.as_bytes()).into_owned();
-        Some(value.chars().take(60).collect::<String>())
-    };
-    let encoding = value(CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity"));
-    if let Some(encoding) = encoding {
-        return Some(format!("compressed, which was not asked for, content-encoding: {encoding}"));
-    }
-    if body.starts_with(&[0x1f, 0x8b]) {
-        return Some("compressed, as content-encoding: gzip".to_owned());
-    }
-    let content_type = value(CONTENT_TYPE);
-    let is_page = |content_type: &String| content_type.to_lowercase().contains("html");
-    if content_type.as_ref().is_some_and(is_page) || beginning(body).starts_with('<') {
-        let content_type = content_type.unwrap_or_else(|| "none".to_owned());
-        return Some(format!("a web page, content-type: {content_type}"));
-    }
-    None
 }
 
 /// The beginning of a text.

@@ -1,11 +1,16 @@
 //! Messages of JSON-RPC 2.0, read with patience: servers leave out `jsonrpc`, give `"error": null` beside a result, or
 //! write numbers as texts.
 
+use std::fmt;
+
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::classify::{Class, classify};
+
+/// The code of Ethereum's JSON-RPC for any limit.
+const LIMIT_EXCEEDED: i64 = -32005;
 
 /// A method with its parameters.
 #[derive(Clone, Debug)]
@@ -32,7 +37,7 @@ pub(super) struct NodeError {
 
 /// The answer to one question; no outcome if it has neither a result nor an error.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Reply {
     pub(super) id: Option<u64>,
     pub(super) outcome: Option<Result<Box<RawValue>, NodeError>>,
 }
@@ -40,8 +45,8 @@ pub(super) struct Answer {
 /// What a server answers with.
 #[derive(Debug)]
 pub(super) enum Packet {
-    One(Answer),
-    Many(Vec<Answer>),
+    One(Reply),
+    Many(Vec<Reply>),
 }
 
 impl Call {
@@ -80,7 +85,26 @@ impl Packet {
     }
 }
 
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (code {})", self.message, self.code)
+    }
+}
+
 impl NodeError {
+    /// Whether it says no more than that some limit is exceeded. Public nodes of BNB Smart Chain answer this to a range
+    /// of any size, and others for a limited rate.
+    pub(super) fn is_bare_limit(&self) -> bool {
+        let is_bare = self.message.trim().eq_ignore_ascii_case("limit exceeded");
+        self.code == LIMIT_EXCEEDED && is_bare && self.data.as_ref().is_none_or(Value::is_null)
+    }
+
+    /// The text with the data as JSON.
+    pub(super) fn whole_text(&self) -> String {
+        let data = self.data.as_ref().map(Value::to_string).unwrap_or_default();
+        format!("{} {data}", self.message)
+    }
+
     pub(super) fn class(&self) -> Class {
         classify(self.code, &self.message, self.data.as_ref())
     }
@@ -106,7 +130,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
-impl<'de> Deserialize<'de> for Answer {
+impl<'de> Deserialize<'de> for Reply {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let WireAnswer { id, result, error, code, message } = WireAnswer::deserialize(deserializer)?;
         let outcome = match (error, result) {

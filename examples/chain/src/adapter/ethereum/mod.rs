@@ -35,6 +35,7 @@
 //! ```
 
 pub mod anvil;
+mod batch_size;
 mod blocks;
 mod classify;
 mod client;
@@ -45,8 +46,8 @@ mod http;
 mod logs;
 mod message;
 mod pace;
-mod range_limit;
 mod rpc;
+mod stated_range;
 mod tls;
 mod transaction;
 mod wire;

@@ -1,4 +1,4 @@
-//! Sending no requests to a node while it asks for none.
+//! The pauses that a node asks for.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

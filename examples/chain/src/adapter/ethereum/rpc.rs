@@ -1,7 +1,7 @@
 //! Questions to one node, alone and in batches.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -10,14 +10,13 @@ use futures_util::stream;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
+use super::batch_size::BatchSize;
 use super::classify::Class;
 use super::failure::Fault;
 use super::http::HttpTransport;
-use super::message::{self, Answer, Call, Packet};
+use super::message::{self, Call, Packet, Reply};
 use super::pace::Pace;
 
-/// How many questions a batch has at most. Nodes and providers that limit them allow as many, or far fewer.
-const LARGEST_BATCH: usize = 50;
 /// How many requests of one question are under way at once.
 const AT_ONCE: usize = 16;
 
@@ -34,14 +33,14 @@ pub(super) struct Rpc {
     pace: Pace,
     timeout: Duration,
     next_id: Arc<AtomicU64>,
-    largest_batch: Arc<AtomicUsize>,
+    batch_size: BatchSize,
 }
 
 /// Why a batch brought no answers.
-enum NoBatch {
-    /// The server does not take batches, or none of this size.
-    Refused,
-    /// Perhaps the same.
+enum Unanswered {
+    /// The server does not take batches, or none of this size; if it is not certain, perhaps only now.
+    Refused { is_certain: bool },
+    /// The server does not take batches, or fails: the size is not remembered.
     Doubtful,
     /// The server does not answer.
     Failed(Fault),
@@ -49,8 +48,7 @@ enum NoBatch {
 
 impl Rpc {
     pub(super) fn new(http: HttpTransport, timeout: Duration) -> Self {
-        let (next_id, largest_batch) = (Arc::default(), Arc::new(LARGEST_BATCH.into()));
-        Self { http, pace: Pace::default(), timeout, next_id, largest_batch }
+        Self { http, pace: Pace::default(), timeout, next_id: Arc::default(), batch_size: BatchSize::new() }
     }
 
     pub(super) fn with_timeout(self, timeout: Duration) -> Self {
@@ -65,19 +63,31 @@ impl Rpc {
             Packet::One(answer) => answer,
             Packet::Many(answers) => {
                 let count = answers.len();
-                let [answer] = <[Answer; 1]>::try_from(answers)
+                let [answer] = <[Reply; 1]>::try_from(answers)
                     .map_err(|_| Fault::Malformed(format!("{count} answers to one question")))?;
                 answer
             }
         };
-        self.outcome(answer)
+        // Some servers give every answer the same id.
+        match answer.id {
+            Some(other) if other != id && other > 1 && matches!(answer.outcome, Some(Ok(_))) => {
+                Err(Fault::Malformed(format!("it has the id {other}, and the question {id}")))
+            }
+            _ => {
+                let outcome = self.outcome(answer);
+                if outcome.is_ok() {
+                    self.batch_size.accept(1);
+                }
+                outcome
+            }
+        }
     }
 
     /// Asks several questions, in as few requests as the node allows. The outcomes are in the order of the questions.
     ///
     /// Once a request finds that the node does not answer right now, no more are sent: the rest has its fault.
     pub(super) async fn several(&self, calls: &[Call]) -> Vec<Outcome> {
-        let size = self.largest_batch.load(Ordering::Relaxed).max(1);
+        let size = self.batch_size.largest();
         let parts: Vec<_> = calls.chunks(size).map(|part| self.part(part)).collect();
         let mut parts = stream::iter(parts).buffered(AT_ONCE);
         let mut outcomes = Vec::with_capacity(calls.len());
@@ -98,15 +108,16 @@ impl Rpc {
             }
             match self.batch(calls).await {
                 Ok(outcomes) => self.completed(calls, outcomes).await,
-                Err(NoBatch::Failed(fault)) => vec![Err(fault); calls.len()],
-                Err(NoBatch::Refused) => self.in_halves(calls, true).await,
-                Err(NoBatch::Doubtful) => self.in_halves(calls, false).await,
+                Err(Unanswered::Failed(fault)) => vec![Err(fault); calls.len()],
+                Err(Unanswered::Refused { is_certain }) => self.in_halves(calls, Some(is_certain)).await,
+                Err(Unanswered::Doubtful) => self.in_halves(calls, None).await,
             }
         })
     }
 
-    /// Asks in two parts what was refused at once. If that was because of its size, the size is remembered.
-    async fn in_halves(&self, calls: &[Call], is_refused: bool) -> Vec<Outcome> {
+    /// Asks in two parts what was not answered at once. If it was refused for its size, that is remembered; the second
+    /// argument is whether that is certain.
+    async fn in_halves(&self, calls: &[Call], refused: Option<bool>) -> Vec<Outcome> {
         let size = calls.len().div_ceil(2);
         let mut outcomes = Vec::with_capacity(calls.len());
         for half in calls.chunks(size) {
@@ -118,23 +129,25 @@ impl Rpc {
         let outcomes = filled(outcomes, calls.len());
         let lacks_method =
             |outcome: &Outcome| matches!(outcome, Err(fault) if fault.class() == Class::NoMethod);
-        if is_refused && outcomes.iter().any(Result::is_ok) && !outcomes.iter().any(lacks_method) {
-            self.largest_batch.fetch_min(size, Ordering::Relaxed);
+        if let Some(is_certain) = refused.filter(|_| outcomes.iter().any(Result::is_ok)) {
+            // A gateway may have refused the batch for one method.
+            let is_certain = is_certain && !outcomes.iter().any(lacks_method);
+            self.batch_size.refuse(calls.len(), size, is_certain);
         }
         outcomes
     }
 
-    async fn batch(&self, calls: &[Call]) -> Result<Vec<Option<Outcome>>, NoBatch> {
+    async fn batch(&self, calls: &[Call]) -> Result<Vec<Option<Outcome>>, Unanswered> {
         let count = u64::try_from(calls.len()).unwrap_or(u64::MAX);
         let first = self.next_id.fetch_add(count, Ordering::Relaxed);
         let message = message::batch(calls, first)
-            .map_err(|error| NoBatch::Failed(Fault::Malformed(error.to_string())))?;
-        let (answers, is_one) = match self.send(message).await.map_err(NoBatch::of)? {
+            .map_err(|error| Unanswered::Failed(Fault::Malformed(error.to_string())))?;
+        let (answers, is_one) = match self.send(message).await.map_err(Unanswered::of)? {
             Packet::Many(answers) => (answers, false),
             Packet::One(answer) => (vec![answer], true),
         };
         // Some servers refuse a batch with the id of its first question.
-        let is_whole = |answer: &Answer| {
+        let is_whole = |answer: &Reply| {
             is_one && matches!(answer.outcome, Some(Err(_)))
                 || answer.id.is_none_or(|id| !(first..first + count).contains(&id))
         };
@@ -155,13 +168,13 @@ impl Rpc {
             return Ok(outcomes);
         }
         let nothing = || Fault::Malformed("no answer to any question of a batch".to_owned());
-        Err(NoBatch::of_answer(whole.unwrap_or_else(nothing)))
+        Err(Unanswered::of_answer(whole.unwrap_or_else(nothing)))
     }
 
     /// Asks alone what has no answer in its batch, or was too much for one.
     async fn completed(&self, calls: &[Call], outcomes: Vec<Option<Outcome>>) -> Vec<Outcome> {
         let mut answered = 0;
-        let mut is_partial = false;
+        let (mut is_partial, mut is_certain) = (false, false);
         let completed = calls.iter().zip(outcomes).map(|(call, outcome)| {
             let fault = outcome.as_ref().and_then(|outcome| outcome.as_ref().err());
             let class = fault.map(Fault::class);
@@ -170,6 +183,7 @@ impl Rpc {
             let is_left = outcome.is_none() || class == Some(Class::NoBatch) || is_invalid;
             answered += usize::from(!is_left);
             is_partial |= is_left;
+            is_certain |= class == Some(Class::NoBatch);
             async move {
                 match outcome {
                     Some(outcome) if !is_left && class != Some(Class::RangeTooLarge) => outcome,
@@ -179,13 +193,15 @@ impl Rpc {
         });
         let completed: Vec<_> = completed.collect();
         let completed = stream::iter(completed).buffered(AT_ONCE).collect::<Vec<Outcome>>().await;
-        if is_partial && completed.iter().all(Result::is_ok) {
-            self.largest_batch.fetch_min(answered.max(1), Ordering::Relaxed);
+        if !is_partial {
+            self.batch_size.accept(calls.len());
+        } else if completed.iter().all(Result::is_ok) {
+            self.batch_size.refuse(calls.len(), answered, is_certain);
         }
         completed
     }
 
-    fn outcome(&self, answer: Answer) -> Outcome {
+    fn outcome(&self, answer: Reply) -> Outcome {
         match answer.outcome {
             Some(Ok(result)) => Ok(result),
             Some(Err(error)) => Err(self.heed(Fault::Node(error))),
@@ -211,21 +227,27 @@ impl Rpc {
     }
 }
 
-impl NoBatch {
+impl Unanswered {
     /// A request that failed as a whole.
     fn of(fault: Fault) -> Self {
         match (&fault, fault.class()) {
             (Fault::Node(_), _) => Self::of_answer(fault),
-            (_, Class::NoBatch) => Self::Refused,
+            (_, Class::NoBatch) => Self::Refused { is_certain: true },
             (Fault::Malformed(_) | Fault::TooLong(_), _) => Self::Doubtful,
-            (Fault::Status { status, says, .. }, Class::Refused | Class::NoMethod | Class::RangeTooLarge) => {
-                match status.as_u16() {
-                    // A web page in front of the node.
-                    403 if says.is_empty() => Self::Doubtful,
-                    400 | 403 | 404 | 405 | 413 | 415 | 422 | 501 => Self::Refused,
-                    _ => Self::Failed(fault),
-                }
-            }
+            (
+                Fault::Status { status, says, .. },
+                Class::Refused
+                | Class::NoMethod
+                | Class::RangeTooLarge
+                | Class::Misunderstood
+                | Class::UnknownBlock,
+            ) => match status.as_u16() {
+                // A web page in front of the node.
+                403 if says.is_empty() => Self::Doubtful,
+                405 | 413 | 501 => Self::Refused { is_certain: true },
+                400 | 403 | 404 | 415 | 422 => Self::Refused { is_certain: false },
+                _ => Self::Failed(fault),
+            },
             _ => Self::Failed(fault),
         }
     }
@@ -235,20 +257,21 @@ impl NoBatch {
         match fault.class() {
             Class::RateLimited(_) | Class::TimedOut | Class::Pruned => Self::Failed(fault),
             Class::Busy | Class::RangeTooLarge => Self::Doubtful,
-            Class::NoBatch
-            | Class::NoMethod
+            Class::NoBatch => Self::Refused { is_certain: true },
+            Class::NoMethod
             | Class::UnknownBlock
+            | Class::NoState
             | Class::Misunderstood
-            | Class::Refused => Self::Refused,
+            | Class::Refused => Self::Refused { is_certain: false },
         }
     }
 }
 
-/// Whether the last outcome is that the node answers no question right now.
+/// Whether the last outcome is that the node answers no question right now: it fails, or what comes is no JSON-RPC.
 fn is_silent(outcomes: &[Outcome]) -> bool {
     match outcomes.last() {
-        Some(Err(Fault::Unreachable { .. } | Fault::TimedOut(_))) => true,
-        Some(Err(fault)) => matches!(fault.class(), Class::RateLimited(_)),
+        Some(Err(fault @ Fault::Node(_))) => matches!(fault.class(), Class::RateLimited(_) | Class::Busy),
+        Some(Err(_)) => true,
         _ => false,
     }
 }
