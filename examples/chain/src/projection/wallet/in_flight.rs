@@ -54,7 +54,9 @@ impl<L: Ledger> Queue<'_, L> {
             self.lost.extend(made);
         } else {
             // It may be sent again after it was replaced.
-            made.iter().for_each(|coin| _ = self.lost.remove(coin));
+            for coin in &made {
+                self.lost.remove(coin);
+            }
             self.holders.extend(conflicts.iter().map(|conflict| (conflict.clone(), id)));
             self.at.insert(id, self.entries.len());
             self.entries.push(Some(Entry { conflicts, changes }));
