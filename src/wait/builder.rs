@@ -142,7 +142,9 @@ impl<'a, O: Observer, T, K> WaitBuilder<'a, O, T, K, ByShow<'a, O>> {
 }
 
 impl<O: Observer, T, K, V> WaitBuilder<'_, O, T, K, V> {
-    pub(crate) fn refuse(&mut self, invalid: InvalidWait) {
+    /// Ends the wait as invalid, at once. For crates that add waits with the rules of this one; not for apps.
+    #[doc(hidden)]
+    pub fn refuse(&mut self, invalid: InvalidWait) {
         self.wait.refuse(invalid);
     }
 

@@ -46,7 +46,7 @@ pub struct Block<T> {
 }
 
 /// How much of a block is read, or was read; each includes the one before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Detail {
     /// The header alone: which transactions the block has is unknown.
     Header,

@@ -43,6 +43,7 @@ pub(super) fn view<T: Transaction>(
         target: graph.and_then(|graph| target(graph, nodes, public_quorum, now)),
         progress: branch.progress(nodes.goal(), now),
         nodes: Arc::new(listed.map(|node| (Arc::clone(node.name()), show(node))).collect()),
+        deciders: nodes.deciders(),
         pending: headers.pending(),
         blocks: branch.blocks(),
         taken_at: now,

@@ -38,10 +38,13 @@ pub struct ChainView {
     /// fresh, or no such block is known.
     pub target: Option<Header>,
     /// How far a catch-up is; `None` while the tip is at most
-    /// [`lagging_after`](super::ChainConfig::lagging_after) blocks behind the nodes.
+    /// [`lagging_after`](super::ChainConfig::lagging_after) blocks behind the nodes. In a wait also while no deciding
+    /// node has reported the goal since its start: compare `tip` with `head` to wait for the end of a catch-up.
     pub progress: Option<Progress>,
     /// Every node by its name.
     pub nodes: Arc<BTreeMap<Arc<str>, NodeView>>,
+    /// Which nodes decide.
+    pub(super) deciders: Group,
     /// How many headers wait for their parents.
     pub pending: usize,
     /// How many blocks with transactions the observer keeps: see
@@ -172,11 +175,14 @@ impl NodeView {
 
     /// Whether the public target depends on it at this time.
     fn counts_for_target(&self, now: Instant) -> bool {
-        let is_believed = !matches!(
+        self.group == Group::Public && self.is_believed() && self.health.freshness(now).is_fresh()
+    }
+
+    fn is_believed(&self) -> bool {
+        !matches!(
             self.agreement,
             Agreement::Breached | Agreement::OtherChain(_) | Agreement::Untrue | Agreement::Unknown
-        );
-        self.group == Group::Public && is_believed && self.health.freshness(now).is_fresh()
+        )
     }
 }
 
@@ -229,17 +235,22 @@ impl ChainView {
             (Arc::clone(name), asked_since(node).unwrap_or_else(|| node.clone()))
         };
         let nodes: BTreeMap<_, _> = self.nodes.iter().map(view).collect();
-        let heads = || nodes.values().filter_map(|node| node.head);
-        let has = |head: &Header| heads().any(|reported| reported == *head);
+        let deciding = || nodes.values().filter(|node| node.group == self.deciders && node.head.is_some());
+        let has = |head: &Header| deciding().any(|node| node.head == Some(*head));
+        // Of a node on the branch of the tip: without a heavier head, the best one is the tip.
+        let has_tip = || deciding().any(|node| matches!(node.agreement, Agreement::Behind(_)));
+        let reaches = |goal: Height| {
+            deciding().any(|node| node.is_believed() && node.head.is_some_and(|head| head.height == goal))
+        };
         let is_older = |name: &Arc<str>, node: &NodeView| node.head.is_some() && nodes[name].head.is_none();
         // One that has not answered for long does not count for the target, and may stay unknown.
         let mut public = self.nodes.iter().filter(|(_, node)| node.counts_for_target(self.taken_at));
         let by_all = public.all(|(name, node)| !is_older(name, node));
-        let head =
-            self.head.filter(|head| has(head) || (self.tip == Some(*head) && heads().next().is_some()));
+        let head = self.head.filter(|head| has(head) || self.tip == Some(*head) && has_tip());
+        let progress = self.progress.filter(|progress| reaches(progress.goal));
         let rivals = self.rivals.iter().copied().filter(has).collect();
         let target = self.target.filter(|_| by_all);
-        Some(Self { nodes: Arc::new(nodes), head, rivals, target, ..self.clone() })
+        Some(Self { nodes: Arc::new(nodes), head, rivals, target, progress, ..self.clone() })
     }
 
     /// How many blocks of the public target's branch the node lacks: 0 is in sync. `None` if there is no target, the

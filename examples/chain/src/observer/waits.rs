@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use watchkeeper::wait::{Verdict, WaitBuilder};
+use watchkeeper::wait::{InvalidWait, Verdict, WaitBuilder};
 use watchkeeper::{ObservationHandle, ObservationSnapshot, Observer};
 
 use super::view::{ChainView, NodeView};
@@ -55,7 +55,7 @@ pub trait NodeWaits<O: Observer> {
         R: Into<Verdict>;
 
     /// Waits until at least `count` nodes answer and satisfy `predicate`. `count` must be at least 1: a wait for none
-    /// gives up at once.
+    /// is invalid, and ends at once.
     fn at_least_sources<'a, F, R>(&self, count: usize, label: impl Into<String>, predicate: F) -> Wait<'a, O>
     where
         F: FnMut(&NodeView) -> R + Send + 'a,
@@ -92,10 +92,11 @@ impl<O: Observer<Snapshot: ShowsChain>> NodeWaits<O> for ObservationHandle<O> {
         F: FnMut(&NodeView) -> R + Send + 'a,
         R: Into<Verdict>,
     {
-        self.eventually(label, move |seen| match count {
-            0 => Verdict::GiveUp("the wait is for at least 0 nodes: ask for one or more".to_owned()),
-            _ => enough(seen.chain(), count, &mut predicate),
-        })
+        let mut wait = self.eventually(label, move |seen| enough(seen.chain(), count, &mut predicate));
+        if count == 0 {
+            wait.refuse(InvalidWait::NoSources);
+        }
+        wait
     }
 }
 

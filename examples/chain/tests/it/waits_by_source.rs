@@ -2,13 +2,14 @@
 //! equal answers.
 
 use watchkeeper::source::SharedSources;
+use watchkeeper::wait::{InvalidWait, UnmetOutcome};
 use watchkeeper::{DynError, ObservationConfig, ObservationRuntime, ObservedSource, PerSource};
 use watchkeeper_chain::adapter::{ChainClient, ChainError, ChainIdentity};
 use watchkeeper_chain::projection::Projected;
 use watchkeeper_chain::projection::inclusion::Inclusions;
-use watchkeeper_chain::{Agreement, ChainConfig, ChainObserver, ChainSource, Header, NodeWaits};
+use watchkeeper_chain::{Agreement, ChainConfig, ChainObserver, ChainSource, ChainView, Header, NodeWaits};
 
-use crate::common::{Node, SECOND, Tree, config, hash, identity, local};
+use crate::common::{Node, SECOND, Tree, config, hash, identity, local, long};
 
 type Source = ObservedSource<ChainSource<Node>>;
 
@@ -146,9 +147,75 @@ async fn the_head_of_an_answer_that_is_not_accepted_does_not_count() {
         handle.eventually("n2 is back", |view| view.node("n2").is_some()).within(5 * SECOND).await.unwrap();
     let node = back.value.node("n2").unwrap();
     assert_eq!((node.head, &node.agreement), (None, &Agreement::Unknown));
+}
 
-    let none = handle.at_least_sources(0, "none", |_| true).within(5 * SECOND).await;
-    assert!(none.unwrap_err().to_string().contains("at least 0 nodes"));
+/// No cycle succeeds: the wait does not need one.
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_no_node_is_invalid_at_once() {
+    let tree = Tree::new("g a1");
+    let n1 = tree.node("a1");
+    let timing = ObservationConfig { interval: SECOND, ..Default::default() };
+    let sources = SharedSources::new(local(&[("n1", &n1)]));
+    let runtime = ObservationRuntime::start(sources, ChainObserver::new(config()), timing).await.unwrap();
+    runtime.control().pause().await.unwrap();
+    let began = tokio::time::Instant::now();
+    let none = runtime.handle().at_least_sources(0, "none", |_| true).within(5 * SECOND).await.unwrap_err();
+    assert_eq!(none.outcome(), UnmetOutcome::Invalid(InvalidWait::NoSources));
+    assert_eq!(began.elapsed(), std::time::Duration::ZERO);
+}
+
+/// The local node hangs, and a public one answers: the head of the local node is from before the wait, also if it equals
+/// the tip or the public node's head.
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_a_node_that_does_not_decide_does_not_renew_the_head() {
+    for (of_public, of_second, is_known) in [
+        ("a3", None, false),
+        ("a2", None, false),
+        ("b2", None, false),
+        ("a2", Some("a2"), true),
+        ("a2", Some("b2"), false),
+    ] {
+        let tree = Tree::new("g a1 a2 a3\na1 b2");
+        let (ours, public) = (tree.node("a3"), tree.node(of_public));
+        let second = of_second.map(|head| tree.node(head));
+        let mut all = local(&[("ours", &ours)]);
+        all.extend(second.iter().flat_map(|second| local(&[("second", second)])));
+        all.push(ObservedSource::new("public", ChainSource::public(public.clone())));
+        let timing = ObservationConfig { interval: SECOND, ..Default::default() };
+        let observer = ChainObserver::new(config());
+        let runtime = ObservationRuntime::start(SharedSources::new(all), observer, timing).await.unwrap();
+        let handle = runtime.handle();
+        let goal = Some(tree.header("a3"));
+        let has_head = |view: &ChainView| view.head == goal && view.tip == goal;
+        handle.eventually("the head is a3", has_head).within(5 * SECOND).await.unwrap();
+        let local_answers = handle.mark();
+        handle.eventually("the head is a3", has_head).after(local_answers).within(5 * SECOND).await.unwrap();
+        ours.script().hangs.push("");
+        let mark = handle.mark();
+        let waits = handle.eventually("the head is a3", has_head).after(mark).within(3 * SECOND).await;
+        assert_eq!(waits.is_ok(), is_known, "public {of_public}, second {of_second:?}: {waits:?}");
+        assert!(has_head(&handle.latest_snapshot().unwrap().value), "without a start it is shown");
+    }
+}
+
+/// The goal of a catch-up is the head of the local node, which does not report its head again.
+#[tokio::test(start_paused = true)]
+async fn the_goal_of_a_catch_up_from_before_a_wait_is_not_shown_in_it() {
+    let tree = Tree::new(&long("a", 200));
+    let (ours, public) = (tree.node("a200"), tree.node("a200"));
+    let mut all = local(&[("ours", &ours)]);
+    all.push(ObservedSource::new("public", ChainSource::public(public.clone())));
+    let timing = ObservationConfig { interval: SECOND, ..Default::default() };
+    let observer = ChainObserver::new(ChainConfig { backfill: 5, block_window: 16, ..config() });
+    let runtime = ObservationRuntime::start(SharedSources::new(all), observer, timing).await.unwrap();
+    let handle = runtime.handle();
+    let catches_up = |view: &ChainView| view.progress.is_some_and(|progress| progress.goal == 200);
+    handle.eventually("it catches up", catches_up).within(5 * SECOND).await.unwrap();
+    ours.script().hangs.push("head");
+    let mark = handle.mark();
+    let waits = handle.eventually("it catches up", catches_up).after(mark).within(3 * SECOND).await;
+    assert!(waits.is_err(), "the goal is from before the mark");
+    assert!(catches_up(&handle.latest_snapshot().unwrap().value), "without a start it is shown");
 }
 
 /// One of four public nodes is dead: the other three make the target, also in a wait with a start.
@@ -165,7 +232,7 @@ async fn a_dead_public_node_does_not_hide_the_target_from_a_wait() {
     let observer = ChainObserver::new(config());
     let runtime = ObservationRuntime::start(SharedSources::new(all), observer, timing).await.unwrap();
     let handle = runtime.handle();
-    let in_sync = |view: &watchkeeper_chain::ChainView| view.behind_target("ours") == Some(0);
+    let in_sync = |view: &ChainView| view.behind_target("ours") == Some(0);
     handle.eventually("in sync", in_sync).within(5 * SECOND).await.unwrap();
     public[3].script().hangs.push("");
     handle.eventually("in sync", in_sync).within(20 * SECOND).await.unwrap();

@@ -174,12 +174,16 @@ impl<T: Transaction> Inclusions<T> {
         self.concerned.entry(block).or_default().push(followed);
     }
 
-    /// Records the conflicts of a followed transaction, if they were unknown.
+    /// Records the conflicts of a followed transaction, if they were unknown. None at all may only mean that they could
+    /// not be read: they are learned from the next block that has them.
     fn learn(&mut self, transaction: Hash, conflicts: impl FnOnce() -> Arc<[Vec<u8>]>) -> bool {
         let Some(facts) = self.followed.get(&transaction).filter(|facts| facts.conflicts.is_none()) else {
             return false;
         };
         let conflicts = conflicts();
+        if conflicts.is_empty() {
+            return false;
+        }
         for conflict in conflicts.iter() {
             let claims = self.claims.entry(conflict.clone()).or_default();
             if !claims.contains(&transaction) {

@@ -42,9 +42,12 @@ impl TransactionFollower {
     ///
     /// [`NotFollowed`].
     pub fn follow<T: Transaction>(&self, transaction: &T) -> Result<(), NotFollowed> {
-        let conflicts = Some(transaction.conflicts().into());
+        let conflicts: Arc<[Vec<u8>]> = transaction.conflicts().into();
         self.request(|requested| {
-            requested.insert(transaction.id(), conflicts);
+            let known = requested.entry(transaction.id()).or_default();
+            if !conflicts.is_empty() {
+                *known = Some(conflicts);
+            }
         })
     }
 

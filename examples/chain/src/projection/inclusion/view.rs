@@ -57,7 +57,7 @@ pub enum Status {
 pub(super) struct Facts {
     /// The lowest height that was scanned.
     pub(super) since: Height,
-    /// What it shares with any transaction that excludes it, once known.
+    /// What it shares with any transaction that excludes it, once known; never empty.
     pub(super) conflicts: Option<Arc<[Vec<u8>]>>,
     /// Kept blocks on any branch that include it.
     pub(super) own: Vec<Header>,

@@ -35,8 +35,8 @@ pub trait AccountTransaction: Transaction {
         0
     }
 
-    /// What is unknown, if anything, of what the payer loses or is given. The payer's wallet then has a [`Fault`], and [`value`](Self::value), [`fee`](Self::fee) and [`minted`](Self::minted) do not
-    /// count for it. Default: nothing.
+    /// What is unknown, if anything, of what the payer loses or is given. The payer's wallet then has a [`Fault`], and
+    /// [`value`](Self::value), [`fee`](Self::fee) and [`minted`](Self::minted) do not count for it. Default: nothing.
     fn unknown_to_payer(&self) -> Option<UnknownPart> {
         None
     }
@@ -51,8 +51,8 @@ pub trait AccountTransaction: Transaction {
 /// The ledger of a chain of accounts.
 ///
 /// It uses the fields of transactions: payer, payee, value, fee and what is minted for the payer. It does not see
-/// transfers inside a contract; a wallet that pays value it got that way has a [`Fault`]. So has the payer or payee of a
-/// transaction of which a part is unknown.
+/// transfers inside a contract; a wallet that pays value it got that way has a [`Fault`]. So has the payer or payee of
+/// a transaction of which a part is unknown.
 pub struct Account<T> {
     confirmations: u64,
     transaction: PhantomData<fn() -> T>,

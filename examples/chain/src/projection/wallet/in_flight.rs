@@ -8,7 +8,8 @@ use crate::{Hash, Transaction};
 /// What the transactions that count would change, in their order, but coins are made before any is spent: a transaction
 /// may be given before the one whose coin it spends.
 pub(super) fn changes<L: Ledger>(ledger: &L, given: &[L::Transaction]) -> Vec<L::Change> {
-    let mut queue = Queue { ledger, entries: Vec::new(), at: HashMap::new(), holders: HashMap::new() };
+    let (entries, at, holders) = (Vec::new(), HashMap::new(), HashMap::new());
+    let mut queue = Queue { ledger, entries, at, holders, lost: HashSet::new() };
     for transaction in given {
         queue.send(transaction);
     }
@@ -26,6 +27,8 @@ struct Queue<'a, L: Ledger> {
     at: HashMap<Hash, usize>,
     /// The transaction that counts of each conflict.
     holders: HashMap<Vec<u8>, Hash>,
+    /// The coins of transactions that do not count: what spends one does not count either.
+    lost: HashSet<OutPoint>,
 }
 
 struct Entry<L: Ledger> {
@@ -42,39 +45,47 @@ impl<L: Ledger> Queue<'_, L> {
         let conflicts = transaction.conflicts();
         let replaced: Vec<Hash> =
             conflicts.iter().filter_map(|conflict| self.holders.get(conflict)).copied().collect();
-        let mut lost: HashSet<OutPoint> = HashSet::new();
         for replaced in replaced {
-            self.remove(replaced, &mut lost);
+            self.remove(replaced);
         }
-        self.remove_spenders(&mut lost);
-        self.holders.extend(conflicts.iter().map(|conflict| (conflict.clone(), id)));
-        self.at.insert(id, self.entries.len());
-        self.entries.push(Some(Entry { conflicts, changes: self.ledger.changes(transaction) }));
+        let changes = self.ledger.changes(transaction);
+        let made: Vec<OutPoint> = changes.iter().filter_map(|change| self.ledger.made(change)).collect();
+        if self.spends_lost(&changes) {
+            self.lost.extend(made);
+        } else {
+            // It may be sent again after it was replaced.
+            for coin in &made {
+                self.lost.remove(coin);
+            }
+            self.holders.extend(conflicts.iter().map(|conflict| (conflict.clone(), id)));
+            self.at.insert(id, self.entries.len());
+            self.entries.push(Some(Entry { conflicts, changes }));
+        }
+        self.remove_spenders();
     }
 
-    fn remove(&mut self, id: Hash, lost: &mut HashSet<OutPoint>) {
+    fn remove(&mut self, id: Hash) {
         let Some(entry) = self.at.remove(&id).and_then(|at| self.entries[at].take()) else { return };
         for conflict in entry.conflicts {
             self.holders.remove(&conflict);
         }
-        lost.extend(entry.changes.iter().filter_map(|change| self.ledger.made(change)));
+        self.lost.extend(entry.changes.iter().filter_map(|change| self.ledger.made(change)));
+    }
+
+    fn spends_lost(&self, changes: &[L::Change]) -> bool {
+        changes.iter().any(|change| match self.ledger.target(change) {
+            Target::Coin(coin) => self.lost.contains(coin),
+            Target::Address(_) => false,
+        })
     }
 
     /// Removes what spends a coin that is not made any more.
-    fn remove_spenders(&mut self, lost: &mut HashSet<OutPoint>) {
-        while !lost.is_empty() {
-            let spends = |change: &L::Change| match self.ledger.target(change) {
-                Target::Coin(coin) => lost.contains(coin),
-                Target::Address(_) => false,
-            };
-            let is_spender =
-                |at: &usize| self.entries[*at].as_ref().is_some_and(|entry| entry.changes.iter().any(spends));
-            let spenders: Vec<Hash> =
-                self.at.iter().filter(|(_, at)| is_spender(at)).map(|(id, _)| *id).collect();
-            lost.clear();
-            for spender in spenders {
-                self.remove(spender, lost);
-            }
+    fn remove_spenders(&mut self) {
+        let is_spender = |queue: &Self, at: usize| {
+            queue.entries[at].as_ref().is_some_and(|entry| queue.spends_lost(&entry.changes))
+        };
+        while let Some(spender) = self.at.iter().find(|(_, at)| is_spender(self, **at)).map(|(id, _)| *id) {
+            self.remove(spender);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::backfill::{Backfill, BackfillError, Goal, Joining};
 use super::ledger::{Fault, Ledger};
 use super::ownership::{Draft, Flow, WalletOf};
-use super::requests::Answer;
+use super::requests::BackfillAnswer;
 use super::view::{FollowedWallet, LedgerEntry, holdings};
 use super::wallets::Wallets;
 use crate::Hash;
@@ -70,7 +70,7 @@ impl<L: Ledger> Wallets<L> {
 
     /// Adds the wallets of a finished backfill, unless one of them is followed already: a second number would count its
     /// value twice.
-    pub(super) fn take_in(&mut self, mut backfill: Backfill<L>) -> Answer<L> {
+    pub(super) fn take_in(&mut self, mut backfill: Backfill<L>) -> BackfillAnswer<L> {
         let is_followed = |wallet: &Arc<WalletOf<L>>| self.names.contains_key(&wallet.name);
         let goal = self.goal().filter(|_| !backfill.wallets().iter().any(is_followed));
         backfill.aim(goal.ok_or(BackfillError::Superseded)?)?;

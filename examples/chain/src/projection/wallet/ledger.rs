@@ -164,7 +164,11 @@ pub enum Fault {
         had: Amount,
     },
     /// A transaction spends a coin that does not exist.
-    #[error("block {block:.8} at height {height} spends output {} of {:.8}, which its branch does not have: follow the wallet from an earlier height, or give it that coin", coin.output, coin.transaction)]
+    #[error(
+        "block {block:.8} at height {height} spends output {} of {:.8}, which its branch does not have: follow the \
+         wallet from an earlier height, or give it that coin",
+        coin.output, coin.transaction
+    )]
     NoCoin {
         /// In which block.
         block: Hash,
@@ -175,7 +179,8 @@ pub enum Fault {
     },
     /// The balance exceeds [`Amount`].
     #[error(
-        "block {block:.8} at height {height} gives a wallet more than can be counted: compare the block with that of another node"
+        "block {block:.8} at height {height} gives a wallet more than can be counted: compare the block with that of \
+         another node"
     )]
     Overflow {
         /// In which block.
@@ -185,8 +190,8 @@ pub enum Fault {
     },
     /// A part of a transaction that pays the wallet, or that it pays, is unknown.
     #[error(
-        "block {block:.8} at height {height} has transaction {transaction:.8}, of which {what} is unknown: start again with \
-         a node that returns it, or follow the wallet from the next height, with what it has there"
+        "block {block:.8} at height {height} has transaction {transaction:.8}, of which {what} is unknown: start \
+         again with a node that returns it, or follow the wallet from the next height, with what it has there"
     )]
     Unknown {
         /// In which block.
@@ -209,6 +214,13 @@ pub enum Fault {
         /// Its height.
         height: Height,
     },
+}
+
+impl Fault {
+    /// Whether the block may be known in full when it is read again.
+    pub(super) fn ends_when_read(&self) -> bool {
+        matches!(self, Self::Unknown { .. } | Self::Unread { .. })
+    }
 }
 
 debug_as_text!(Fault);

@@ -7,7 +7,8 @@
 //! A wallet of which a block may have changed an unknown part has a [`Fault`] from that block on: those of a transaction
 //! with an unknown part, and all wallets at a block whose transactions were not read
 //! ([`Detail::Header`](crate::Detail::Header)). A wallet that is added later needs such blocks to be read again, and all
-//! that were not read in full.
+//! that were not read in full. So does a wallet with such a fault once it is [restored](Wallets::restore) after a
+//! restart.
 //!
 //! Blocks more than `keep` below the tip, or below the final one, are folded into the root and dropped. A reorg from
 //! below the root cannot be followed: every wallet then waits until its blocks are read again.

@@ -201,6 +201,13 @@ impl<L: Ledger> BlockChanges<L> {
         Self { made, unread: self.unread.iter().chain(&*more.unread).copied().collect() }
     }
 
+    /// These changes with the new numbers of their wallets, without those of wallets that have none.
+    pub(super) fn renumbered(&self, numbers: &[Option<u32>]) -> Self {
+        let new = |number: u32| numbers.get(number as usize).copied().flatten();
+        let made = self.made.iter().filter_map(|(number, change)| Some((new(*number)?, change.clone())));
+        Self { made: made.collect(), unread: self.unread.iter().filter_map(|number| new(*number)).collect() }
+    }
+
     /// The numbers of all wallets that changed.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
         self.made.iter().map(|(number, _)| *number).chain(self.unread.iter().copied())
@@ -252,12 +259,14 @@ impl<L: Ledger> Draft<L> {
         }
     }
 
-    /// Applies the recorded changes of a block again.
-    pub(super) fn replay(&mut self, ledger: &L, changes: &BlockChanges<L>, block: &Header) {
+    /// Applies the recorded changes of a block again, and returns what moved, as if they were of one transaction.
+    pub(super) fn replay(&mut self, ledger: &L, changes: &BlockChanges<L>, block: &Header) -> Flow {
         self.leave_unread(&changes.unread, block);
+        let mut net = Net::default();
         for (number, change) in &*changes.made {
-            self.apply(ledger, *number, change, block);
+            net.add(self.apply(ledger, *number, change, block));
         }
+        net.flow()
     }
 
     pub(super) fn finish(mut self) -> Holdings<L> {

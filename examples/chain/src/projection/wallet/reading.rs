@@ -6,7 +6,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::backfill::{Backfill, BackfillError};
 use super::ledger::Ledger;
-use super::requests::{Answer, BackfillDemand, RequestQueue, WalletRequests};
+use super::requests::{BackfillAnswer, BackfillDemand, RequestQueue, WalletRequests};
 use crate::adapter::ChainClient;
 use crate::{Detail, Height};
 
@@ -142,7 +142,7 @@ impl<L: Ledger> WalletRequests<L> {
 /// A pending answer: a backfill that is returned to a dropped call is kept for the next reader.
 struct Returning<'a, L: Ledger> {
     requests: &'a WalletRequests<L>,
-    answer: oneshot::Receiver<Answer<L>>,
+    answer: oneshot::Receiver<BackfillAnswer<L>>,
 }
 
 impl<L: Ledger> Drop for Returning<'_, L> {

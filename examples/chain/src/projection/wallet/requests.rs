@@ -14,10 +14,10 @@ use watchkeeper::report::debug_as_text;
 
 /// The answer to a backfill: `None` if it was used; the backfill if it has to read more, up to where the kept blocks
 /// begin now.
-pub(super) type Answer<L> = Result<Option<Box<Backfill<L>>>, BackfillError>;
+pub(super) type BackfillAnswer<L> = Result<Option<Box<Backfill<L>>>, BackfillError>;
 
 /// Sends the answer to the reader.
-pub(super) type Reply<L> = oneshot::Sender<Answer<L>>;
+pub(super) type Reply<L> = oneshot::Sender<BackfillAnswer<L>>;
 
 /// A backfill that was submitted.
 pub(super) type Handed<L> = (Backfill<L>, Reply<L>);
@@ -179,7 +179,10 @@ pub enum AddWalletError {
         address: String,
     },
     /// Another wallet's opening has one of its coins.
-    #[error("output {} of {:.8}, which wallet {name:?} begins with, belongs to a wallet already: a coin is in one wallet", coin.output, coin.transaction)]
+    #[error(
+        "output {} of {:.8}, which wallet {name:?} begins with, belongs to a wallet already: a coin is in one wallet",
+        coin.output, coin.transaction
+    )]
     CoinTaken {
         /// The wallet.
         name: String,

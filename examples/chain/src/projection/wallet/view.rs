@@ -109,14 +109,15 @@ pub struct WalletsView<L: Ledger> {
     pub(super) ledger: L,
     pub(super) names: HashTrieMapSync<Arc<str>, FollowedWallet<L>>,
     pub(super) waiting: Arc<[Arc<str>]>,
+    pub(super) reread: Arc<[(Arc<WalletOf<L>>, Fault)]>,
     pub(super) kept: Option<Branches<LedgerEntry<L>>>,
 }
 
 impl<L: Ledger> Clone for WalletsView<L> {
     fn clone(&self) -> Self {
-        let Self { ledger, names, waiting, kept } = self;
-        let (ledger, names) = (ledger.clone(), names.clone());
-        Self { ledger, names, waiting: Arc::clone(waiting), kept: kept.clone() }
+        let Self { ledger, names, waiting, reread, kept } = self;
+        let (ledger, names, kept) = (ledger.clone(), names.clone(), kept.clone());
+        Self { ledger, names, waiting: Arc::clone(waiting), reread: Arc::clone(reread), kept }
     }
 }
 
@@ -247,8 +248,8 @@ impl<L: Ledger> WalletsView<L> {
     /// spend is neither spendable nor pending any more, and what they pay is pending.
     ///
     /// They are given in the order in which they were sent. Of those that conflict, only the last one counts, such as a
-    /// payment with a higher fee; what spends a coin of one that does not count does not count either. One that is given
-    /// twice counts once. What its ledger needs of a transaction has to be known: give the expected fee and success.
+    /// payment with a higher fee; what spends a coin of one that does not count does not count either, also if it is
+    /// given later. One that is given twice counts once. What its ledger needs of a transaction has to be known: give the expected fee and success.
     ///
     /// # Errors
     ///

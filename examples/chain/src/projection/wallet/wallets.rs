@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rpds::{HashTrieMapSync, VectorSync};
 
 use super::backfill::Backfill;
-use super::ledger::Ledger;
-use super::ownership::{Draft, Flow, OwnershipIndex};
+use super::ledger::{Fault, Ledger};
+use super::ownership::{Draft, Flow, OwnershipIndex, WalletOf};
 use super::requests::{Reply, RequestQueue, WalletRequests};
 use super::view::{FollowedWallet, LedgerEntry, WalletsView, holdings};
 use crate::projection::window::Window;
@@ -30,6 +30,8 @@ pub struct Wallets<L: Ledger> {
     /// How many of the requests were processed: each of these wallets is followed or waits.
     pub(super) processed: usize,
     pub(super) waiting: Arc<[Arc<str>]>,
+    /// The wallets of a record that are to be read again, and why.
+    pub(super) reread: Arc<[(Arc<WalletOf<L>>, Fault)]>,
 }
 
 impl<L: Ledger> Clone for Wallets<L> {
@@ -43,6 +45,7 @@ impl<L: Ledger> Clone for Wallets<L> {
             requests: Arc::clone(&self.requests),
             processed: self.processed,
             waiting: Arc::clone(&self.waiting),
+            reread: Arc::clone(&self.reread),
         }
     }
 }
@@ -63,6 +66,7 @@ impl<L: Ledger> Wallets<L> {
             requests,
             processed: 0,
             waiting: Arc::new([]),
+            reread: Arc::new([]),
         }
     }
 
@@ -230,6 +234,7 @@ impl<L: Ledger> Projection<L::Transaction> for Wallets<L> {
             ledger: self.ledger.clone(),
             names: self.names.clone(),
             waiting: Arc::clone(&self.waiting),
+            reread: Arc::clone(&self.reread),
             kept: self.window.as_ref().map(|window| window.seen.clone()),
         }
     }

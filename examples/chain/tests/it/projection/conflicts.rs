@@ -227,3 +227,46 @@ fn a_block_that_was_not_read_may_include_anything_until_it_is_read() {
     apply(&mut inclusions, tree.lead_to(0));
     assert_eq!(status(&inclusions, &y), Status::ReorgedOut { from: tree.header(four) });
 }
+
+/// A node does not give the nonce of x in block 1, and so no conflicts. It gives it in block 2, or never.
+///
+/// ```text
+/// g - 1(x without conflicts)
+///   \
+///     2(x) - 3
+///   \
+///     4(y, which excludes x) - 5 - 6
+/// ```
+#[test]
+fn conflicts_that_were_not_known_at_first_are_learned_from_a_later_block() {
+    let (bare, x, y) = (free(1, &[]), free(1, &[7]), free(2, &[7]));
+    for (by_hash, is_read) in [(true, true), (false, true), (true, false)] {
+        let mut inclusions = Inclusions::new();
+        if by_hash {
+            inclusions.follower().follow_hash(x.id).unwrap();
+        } else {
+            inclusions.follower().follow(&bare).unwrap();
+        }
+        inclusions.settle();
+        let mut tree = Tree::new();
+        let one = tree.grow(0, vec![bare.clone()]);
+        let two = tree.grow(0, vec![if is_read { x.clone() } else { bare.clone() }]);
+        let three = tree.grow(two, Vec::new());
+        let four = tree.grow(0, vec![y.clone()]);
+        let five = tree.grow(four, Vec::new());
+        let six = tree.grow(five, Vec::new());
+        apply(&mut inclusions, tree.lead_to(one));
+        assert!(is_included_in(status(&inclusions, &x), tree.header(one)));
+        apply(&mut inclusions, tree.lead_to(three));
+        assert!(is_included_in(status(&inclusions, &x), tree.header(two)));
+        apply(&mut inclusions, tree.lead_to(six));
+        let replaced = Status::Replaced { by: y.id, block: tree.header(four) };
+        let expected = if is_read { replaced } else { Status::ReorgedOut { from: tree.header(two) } };
+        assert_eq!(status(&inclusions, &x), expected);
+        // They are known to the app later.
+        inclusions.follower().follow(&x).unwrap();
+        inclusions.follower().follow(&bare).unwrap();
+        inclusions.settle();
+        assert_eq!(status(&inclusions, &x), replaced);
+    }
+}

@@ -72,6 +72,43 @@ fn a_coin_that_is_spent_by_several_in_flight_is_spent_by_the_last() {
     assert_eq!(spent, Balance { pending: 64, confirmed: 90, spendable: 0, total: 90, ..Balance::default() });
 }
 
+/// a spends r in x, which y replaces; b spends the coin of x, and somebody the coin of that.
+#[test]
+fn what_spends_a_coin_of_a_replaced_transaction_does_not_count_when_it_is_given_later() {
+    let r = reward(10, 'a', 50);
+    let mut tree = Tree::new();
+    let mut wallets = followed(Utxo::new(1).maturity(1), vec![wallet("a", 'a'), wallet("b", 'b')]);
+    let one = tree.grow(0, vec![r.clone()]);
+    let view = apply(&mut wallets, tree.lead_to(one));
+    let pending = |in_flight: &[&Coins]| {
+        let in_flight: Vec<Coins> = in_flight.iter().copied().cloned().collect();
+        ["a", "b"].map(|name| view.balance_with(name, &in_flight).unwrap().pending)
+    };
+    let x = spend(12, &[&r], &[('b', 20), ('a', 29)]);
+    let y = spend(13, &[&r], &[('b', 25), ('a', 24)]);
+    let of_x = spend(15, &[&x], &[('b', 1), ('a', 18)]);
+    let of_of_x = spend(16, &[&of_x], &[('b', 1)]);
+    let of_y = spend(17, &[&y], &[('b', 23), ('a', 2)]);
+    for given in [
+        &[&x, &y, &of_x][..],
+        &[&x, &of_x, &y],
+        &[&x, &y, &of_x, &of_of_x],
+        &[&x, &y, &of_of_x, &of_x],
+        &[&of_of_x, &x, &y, &of_x],
+        &[&x, &of_of_x, &y, &of_x],
+    ] {
+        assert_eq!(pending(given), [24, 25], "{given:?}");
+    }
+    assert_eq!(pending(&[&x, &y, &of_x, &of_y]), [26, 23], "what counts may be spent");
+    // x replaces y again: its coin may be spent, and that of y may not.
+    assert_eq!(pending(&[&x, &y, &of_x, &x]), [29, 20]);
+    assert_eq!(pending(&[&x, &y, &of_x, &x, &of_x, &of_of_x]), [47, 1]);
+    assert_eq!(pending(&[&x, &y, &of_y, &x, &of_y]), [29, 20]);
+    // One that spends a coin of what it replaces.
+    let own = Coins { inputs: [&y.inputs[..], &of_x.inputs].concat(), ..spend(18, &[], &[('b', 7)]) };
+    assert_eq!(pending(&[&x, &own]), [0, 0]);
+}
+
 proptest! {
     #![proptest_config(cases(512))]
 

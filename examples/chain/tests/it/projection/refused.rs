@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use watchkeeper_chain::projection::wallet::{
-    Account, AddWalletError, Coin, NewWallet, OutPoint, Utxo, Wallets, WrongRecord,
+    Account, AddWalletError, Coin, NewWallet, OutPoint, Utxo, Wallets, WalletsRecord, WrongRecord,
 };
 use watchkeeper_chain::projection::{BranchPosition, Projection};
 use watchkeeper_chain::{ChainEvent, Height};
@@ -67,6 +67,33 @@ fn a_record_that_does_not_fit_the_followed_wallets_is_refused() {
     );
     for begun in [restored, wallets] {
         assert_eq!(begun.restore(record()).map(|_| ()).unwrap_err(), WrongRecord::Begun);
+    }
+}
+
+/// Programs before versions were recorded did not record what deposits mint: their balances are wrong.
+#[test]
+fn a_record_of_another_version_is_refused() {
+    let mut tree = Tree::new();
+    let mut wallets = followed(Account::<Payment>::new(1), vec![funded("a", 'a', 50)]);
+    let one = tree.grow(0, vec![pay(11, 'a', 0, 'b', 20)]);
+    let record = serde_json::to_value(apply(&mut wallets, tree.lead_to(one)).record().unwrap()).unwrap();
+    let mut old = record.clone();
+    old.as_object_mut().unwrap().remove("version");
+    let step = old["blocks"][0].as_object_mut().unwrap();
+    step.remove("detail");
+    step.remove("unread");
+    step["changes"][0][1]["Debited"].as_object_mut().unwrap().remove("minted");
+    let mut new = record.clone();
+    new["version"] = 99.into();
+    let restore = |record: &serde_json::Value| {
+        let record: WalletsRecord<Account<Payment>> = serde_json::from_value(record.clone()).unwrap();
+        Wallets::new(Account::new(1)).restore(record).map(|_| ())
+    };
+    assert_eq!(restore(&record), Ok(()));
+    for (record, found) in [(old, 0), (new, 99)] {
+        let error = restore(&record).unwrap_err();
+        assert_eq!(error, WrongRecord::Version { found });
+        assert!(error.to_string().contains("start again without the record"), "{error}");
     }
 }
 

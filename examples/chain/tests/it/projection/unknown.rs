@@ -5,7 +5,8 @@ use std::sync::Arc;
 use watchkeeper_chain::adapter::ethereum::{Address as Account20, EthereumTransaction};
 use watchkeeper_chain::projection::Projection;
 use watchkeeper_chain::projection::wallet::{
-    Account, AccountWallet, Amount, BalanceError, Fault, NewWallet, UnknownPart, Wallets, WalletsView,
+    Account, AccountWallet, Amount, BalanceError, Fault, Ledger, NewWallet, UnknownPart, Wallets,
+    WalletsRecord, WalletsView,
 };
 use watchkeeper_chain::{Block, ChainEvent, Detail, Hash};
 
@@ -51,10 +52,7 @@ fn after(transactions: Vec<EthereumTransaction>) -> WalletsView<Ether> {
     wallets.view()
 }
 
-fn fault<L: watchkeeper_chain::projection::wallet::Ledger>(
-    view: &WalletsView<L>,
-    name: &str,
-) -> Option<Fault> {
+fn fault<L: Ledger>(view: &WalletsView<L>, name: &str) -> Option<Fault> {
     match view.balance(name) {
         Ok(_) => None,
         Err(BalanceError::Faulty { fault, .. }) => Some(fault),
@@ -113,7 +111,7 @@ fn a_transaction_with_an_unknown_part_makes_only_its_own_wallets_unknown() {
 }
 
 /// A late wallet reads the block that was not read, as it does blocks below the kept ones; wallets that were there stay
-/// unknown, through a restart too, until that block is connected again and read.
+/// unknown until that block is connected again and read.
 ///
 /// ```text
 /// g - 1 - 2(a pays b 20; not read) - 3
@@ -138,12 +136,6 @@ async fn a_block_that_was_not_read_makes_wallets_unknown_until_it_is_read() {
     let all = |view: &WalletsView<Account<Payment>>| ["a", "early", "high"].map(|name| fault(view, name));
     assert_eq!(all(&wallets.view()), [unread.clone(), unread.clone(), None]);
 
-    // Through a record, with the parts of a batch computed again.
-    let record = serde_json::to_string(&wallets.view().record().unwrap()).unwrap();
-    let again =
-        Wallets::new(Account::<Payment>::new(1)).restore(serde_json::from_str(&record).unwrap()).unwrap();
-    assert_eq!(all(&again.view()), [unread.clone(), unread.clone(), None]);
-
     // A late wallet waits for the block.
     let requests = wallets.requests();
     requests.add(NewWallet { from: 2, ..funded("b", 'b', 1) }).unwrap();
@@ -165,6 +157,129 @@ async fn a_block_that_was_not_read_makes_wallets_unknown_until_it_is_read() {
     tree.blocks[two] = read;
     let view = apply(&mut wallets, tree.lead_to(three));
     assert_eq!(["a", "early", "high", "b"].map(|name| view.balance(name).unwrap().total), [29, 7, 9, 21]);
+}
+
+fn restored<L: Ledger>(ledger: L, view: &WalletsView<L>) -> Wallets<L> {
+    let record = serde_json::to_string(&view.record().unwrap()).unwrap();
+    let record: WalletsRecord<L> = serde_json::from_str(&record).unwrap();
+    Wallets::new(ledger).restore(record).unwrap()
+}
+
+fn is_waiting<L: Ledger>(view: &WalletsView<L>, name: &str) -> bool {
+    view.balance(name) == Err(BalanceError::Waiting { name: name.to_owned() })
+}
+
+/// Block 2 was not read. After a restart the wallets that it may have changed are read again; the others are known at
+/// once, and keep what they have. Block 2 is kept, or part of the root.
+///
+/// ```text
+/// g - 1(a pays b 5) - 2(a pays b 20; not read) - 3(c pays a 3) - 4(h pays c 1) - 5(h pays c 1)
+/// ```
+#[tokio::test]
+async fn wallets_with_a_block_that_was_not_read_are_read_again_after_a_restart() {
+    for keep in [100, 2] {
+        let ledger = Account::<Payment>::new(1);
+        let high = |name: &str, address, owns| NewWallet { from: 3, ..funded(name, address, owns) };
+        let all = vec![funded("a", 'a', 50), high("c", 'c', 30), funded("b", 'b', 0), high("h", 'h', 9)];
+        let mut wallets = followed(ledger.clone(), all).keep(keep);
+        let mut tree = Tree::new();
+        let blocks = [
+            vec![pay(11, 'a', 0, 'b', 5)],
+            vec![pay(12, 'a', 1, 'b', 20)],
+            vec![pay(13, 'c', 0, 'a', 3)],
+            vec![pay(14, 'h', 0, 'c', 1)],
+            vec![pay(15, 'h', 1, 'c', 1)],
+        ];
+        let [_, two, _, four, five] = blocks.map(|block| tree.grow(tree.blocks.len() - 1, block));
+        let read = tree.blocks.clone();
+        tree.blocks[two] = Arc::new(Block::unread(tree.header(two)));
+        wallets.apply(&tree.lead_to(four).unwrap());
+        wallets.settle();
+        let unread = Some(Fault::Unread { block: tree.header(two).hash, height: 2 });
+        assert_eq!(["a", "b"].map(|name| fault(&wallets.view(), name)), [unread.clone(), unread]);
+
+        // A second restart, before anything is read, changes nothing.
+        let once = restored(ledger.clone(), &wallets.view());
+        let mut again = restored(ledger.clone(), &once.view()).keep(keep);
+        let check_others = |wallets: &Wallets<Account<Payment>>, owns: [Amount; 2]| {
+            let view = wallets.view();
+            assert!(["a", "b"].iter().all(|name| is_waiting(&view, name)));
+            assert_eq!(["c", "h"].map(|name| view.balance(name).unwrap().total), owns);
+            for block in view.blocks() {
+                assert_eq!(view.conserved_at(block.hash), Ok(()));
+            }
+        };
+        check_others(&once, [27, 7]);
+        check_others(&again, [27, 7]);
+        assert!(again.requests().add(funded("a", 'a', 50)).is_err(), "it is followed");
+        again.apply(&tree.lead_to(five).unwrap());
+        again.settle();
+        check_others(&again, [28, 5]);
+
+        let requests = again.requests();
+        let mut backfill = requests.wanted().await.unwrap();
+        while let Some(height) = backfill.wants() {
+            backfill.push(Block::clone(&read[usize::try_from(height).unwrap()])).unwrap();
+        }
+        let (handed, ()) = tokio::join!(requests.submit(backfill), async { again.settle() });
+        assert!(handed.unwrap().is_none());
+        for view in [again.view(), restored(ledger.clone(), &again.view()).view()] {
+            let totals = ["a", "b", "c", "h"].map(|name| view.balance(name).unwrap().total);
+            assert_eq!(totals, [50 - 6 - 21 + 3, 25, 28, 5]);
+            for block in view.blocks() {
+                assert_eq!(view.conserved_at(block.hash), Ok(()));
+            }
+        }
+    }
+}
+
+/// An unknown part of a transaction is read again too; a contradiction is not.
+#[test]
+fn of_the_faults_in_a_record_only_those_that_end_when_blocks_are_read_are_read_again() {
+    let (mut tree, mut wallets) = (Tree::new(), two());
+    let fee = EthereumTransaction { fee: None, ..ether(10, 1, 9, Some(5)) };
+    let one = tree.grow(0, vec![fee, ether(11, 2, 9, Some(5_000))]);
+    wallets.apply(&tree.lead_to(one).unwrap());
+    wallets.settle();
+    let overdrawn = fault(&wallets.view(), "w2");
+    assert!(matches!(overdrawn, Some(Fault::Overdrawn { .. })));
+    let restored = restored(Account::new(3), &wallets.view());
+    assert!(is_waiting(&restored.view(), "w1"));
+    assert_eq!(fault(&restored.view(), "w2"), overdrawn);
+}
+
+/// Only wallets from height 3 on are followed when block 2 is read in part. After the restart it is disconnected and
+/// connected again: now it is read, and a wallet from height 2 needs no backfill.
+///
+/// ```text
+/// g - 1 - 2(a pays b 20; not read in full) - 3
+///       \
+///         4
+/// ```
+#[test]
+fn a_block_that_was_not_read_in_full_is_read_when_it_is_back_after_a_restart() {
+    for detail in [Detail::Header, Detail::Transactions] {
+        let ledger = Account::<Payment>::new(1);
+        let mut wallets = followed(ledger.clone(), vec![NewWallet { from: 3, ..funded("h", 'h', 9) }]);
+        let mut tree = Tree::new();
+        let one = tree.grow(0, Vec::new());
+        let two = tree.grow(one, vec![pay(11, 'a', 0, 'b', 20)]);
+        let three = tree.grow(two, Vec::new());
+        let four = tree.grow(one, Vec::new());
+        let read = Arc::clone(&tree.blocks[two]);
+        let block = if detail == Detail::Header { Block::unread(read.header) } else { Block::clone(&read) };
+        tree.blocks[two] = Arc::new(Block { detail, ..block });
+        wallets.apply(&tree.lead_to(three).unwrap());
+        wallets.settle();
+        let mut again = restored(ledger, &wallets.view());
+        apply(&mut again, tree.lead_to(four));
+        tree.blocks[two] = read;
+        apply(&mut again, tree.lead_to(three));
+        again.requests().add(NewWallet { from: 2, ..funded("b", 'b', 1) }).unwrap();
+        again.settle();
+        let owns = ["b", "h"].map(|name| again.view().balance(name).map(|balance| balance.total));
+        assert_eq!(owns, [Ok(21), Ok(9)], "{detail:?}");
+    }
 }
 
 /// Blocks with transactions and without results: those who have none in them are known, and a late wallet reads them.
