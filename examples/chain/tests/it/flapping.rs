@@ -23,6 +23,7 @@ struct Balanced {
     choice: Arc<dyn Fn(usize) -> usize + Send + Sync>,
     heads: Arc<AtomicUsize>,
     others: Arc<AtomicUsize>,
+    identities: Arc<AtomicUsize>,
 }
 
 impl Balanced {
@@ -31,7 +32,8 @@ impl Balanced {
         choice: impl Fn(usize) -> usize + Send + Sync + 'static,
     ) -> Self {
         let backends = backends.map(Clone::clone).into_iter().collect();
-        Self { backends, choice: Arc::new(choice), heads: Arc::default(), others: Arc::default() }
+        let [heads, others, identities] = [const { AtomicUsize::new(0) }; 3].map(Arc::new);
+        Self { backends, choice: Arc::new(choice), heads, others, identities }
     }
 
     fn next(&self, calls: &AtomicUsize) -> &Node {
@@ -44,6 +46,7 @@ impl ChainClient for Balanced {
     type Transaction = Named;
 
     async fn identity(&self) -> Result<ChainIdentity, ChainError> {
+        self.identities.fetch_add(1, Ordering::Relaxed);
         Ok(identity())
     }
 
@@ -179,6 +182,47 @@ async fn two_backends_on_growing_forks_are_switched_between_until_they_are_repor
     assert_eq!([count(after, "reorged"), count(after, "reverted"), count(after, "flaps")], [1, 0, 1]);
     assert!(after[1].starts_with("reorged"), "of the look that was reported: {:?}", &after[..3]);
     assert!(tip.unwrap().height >= 380, "it follows the branch: {}", show(tip));
+}
+
+/// What an address that flaps returns is weighed before it is accepted. That is no reason to ask which chain it is on.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_flaps_on_a_fast_chain_is_not_asked_for_its_identity_at_each_look() {
+    let tree = Tree::new(&format!("{}\na4 b5", long("a", 2_020)));
+    let (good, forked) = (tree.node("a20"), tree.node("b5"));
+    let address = Balanced::new([&good, &forked], |call| usize::from(call % 10 == 9));
+    let identities = Arc::clone(&address.identities);
+    let (words, tip) = looks(address, |look| tree.advance(&good, &format!("a{}", 20 + 5 * look))).await;
+    assert_eq!(count(&words, "n1 flaps between"), 1, "{words:?}");
+    assert!(tip.unwrap().height >= 2_000, "{}", show(tip));
+    let asked = identities.load(Ordering::Relaxed);
+    assert!(asked <= 5 + 400 / 30, "asked {asked} times which chain it is");
+}
+
+/// ```text
+/// g - a1 - ... - a19 - a20 - ... - a22
+///                   \
+///                     b20 - b21 - ...      nine of ten answers from the hundredth look on; the others are a22
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_true_reorg_of_an_address_that_flaps_is_followed_although_one_backend_is_stale() {
+    let tree = Tree::new(&format!("{}\n{}", long("a", 22), branch("a19", "b", 20..=420)));
+    let (one, other) = (tree.node("a22"), tree.node("a20"));
+    let look = Arc::new(AtomicUsize::new(0));
+    let now = Arc::clone(&look);
+    let address = Balanced::new([&one, &other], move |call| {
+        let is_after = now.load(Ordering::Relaxed) >= 100;
+        if is_after { usize::from(call % 10 != 9) } else { call % 2 }
+    });
+    let advance = |at| {
+        look.store(at, Ordering::Relaxed);
+        if at >= 100 {
+            tree.advance(&other, &format!("b{}", at - 76));
+        }
+    };
+    let (words, tip) = looks(address, advance).await;
+    assert_eq!([count(&words, "reorged a22 a21 a20 to b20"), count(&words, "reorged")], [1, 1], "{words:?}");
+    assert_eq!(count(&words, "reverted"), 0, "{words:?}");
+    assert!(tip.unwrap().height >= 320, "{}", show(tip));
 }
 
 /// ```text
