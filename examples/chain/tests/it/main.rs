@@ -20,6 +20,7 @@ mod logs;
 mod nodes;
 mod observer_model;
 mod projection;
+mod proofs;
 mod public_target;
 mod troubles;
 mod waits_by_source;

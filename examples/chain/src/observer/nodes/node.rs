@@ -1,5 +1,7 @@
 //! The facts about one node.
 
+mod head;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +10,13 @@ use watchkeeper::source::SourceHealth;
 
 use super::asked_head::AskedHead;
 use super::final_reports::FinalReports;
-use super::heads::{HeadChange, Heads, Patience};
+use super::heads::Heads;
 use super::proof::ChainProof;
 use super::returns::BlockReturns;
 use super::rise::Rise;
 use super::standing::StandingEvent::{
-    Answered, FellSilent, ForkedBelowRoot, HeadAccepted, HeaderInvalid, HeaderInvalidBelow, Identified,
-    LeftBranch, LeftFinal, OnFinal, OtherChain, RootDropped,
+    FellSilent, ForkedBelowRoot, HeaderInvalid, HeaderInvalidBelow, Identified, LeftFinal, OnFinal,
+    OtherChain, RootDropped,
 };
 use super::standing::{Standing, StandingCommand, StandingEvent};
 use super::tip::{AtTip, Hold, LagChange};
@@ -99,32 +101,17 @@ impl NodeFacts {
         self.presence == Presence::InSet
     }
 
-    /// The last head that was accepted.
-    pub(in crate::observer) fn head(&self) -> Option<Header> {
-        self.heads.accepted()
-    }
-
-    /// When the probe began that returned its head.
-    pub(in crate::observer) fn head_asked(&self) -> Option<Instant> {
-        self.asked_head.at()
-    }
-
-    /// Whether its address keeps returning to heads that it has left.
-    pub(in crate::observer) fn flaps(&self, now: Instant) -> bool {
-        self.heads.flaps(now)
-    }
-
     /// The last final block that it reported.
     pub(in crate::observer) fn finalised(&self) -> Option<Header> {
         self.finality.block()
     }
 
-    /// The last block of its branch that is in the graph.
     /// Whether nothing else may be asked before which chain it is on: that is not known, or its head is another one.
     pub(in crate::observer) fn waits_for_identity(&self) -> bool {
         self.proof.is_waited_for()
     }
 
+    /// The last block of its branch that is in the graph.
     pub(in crate::observer) fn linked(&self) -> Option<Header> {
         self.linked
     }
@@ -199,7 +186,7 @@ impl NodeFacts {
         self.standing.is_honest()
     }
 
-    /// Whether a request that was not for its head failed, and none has succeeded since.
+    /// Whether a request failed that was not for its head, and it has not returned its head since.
     pub(in crate::observer) fn has_trouble(&self) -> bool {
         self.troubles.last().is_some()
     }
@@ -238,11 +225,6 @@ impl NodeFacts {
         self.finality.is_owed(&head, every, now).then_some(head)
     }
 
-    /// Whether a head is the one that it had, or a child of it.
-    fn extends(&self, head: &Header) -> bool {
-        self.head().is_some_and(|before| *head == before || head.parent == before.hash)
-    }
-
     /// Moves its standing, and forgets what no longer holds. Returns what else follows.
     fn on(&mut self, event: StandingEvent) -> &'static [StandingCommand] {
         let commands = self.standing.on(event).commands();
@@ -274,69 +256,6 @@ impl NodeFacts {
             self.proof.lapse();
         }
         self.troubles.probed(failure);
-    }
-
-    /// Records that it returned its head. Whether the head can be used at once: the node has proved to be on the chain,
-    /// and the head is attached to what is known.
-    pub(in crate::observer) fn answered(
-        &mut self,
-        head: Header,
-        is_attached: bool,
-        every: Duration,
-        now: Instant,
-    ) -> bool {
-        self.on(Answered);
-        let is_attached = is_attached || self.extends(&head);
-        let rises = || self.is_believed() && self.rise.reaches(self.head(), &head);
-        let is_near = is_attached || rises();
-        self.proof.covers(head, is_near, every, now)
-    }
-
-    /// Whether a head has to be linked, and what follows; `None` for one on top of a header that cannot be true.
-    pub(in crate::observer) fn before_head(&mut self, head: Header) -> Option<&'static [StandingCommand]> {
-        let extends = self.extends(&head);
-        if self.standing == Standing::InvalidBelow && extends {
-            self.asked_head.reported(head, self.health.facts.last_success);
-            self.heads.accept(head);
-            self.asked_head.accepted(self.head());
-            return None;
-        }
-        Some(if extends { &[] } else { self.on(LeftBranch) })
-    }
-
-    /// Records a head that can be true. One that is lighter than the accepted head has to be confirmed, as long as the
-    /// accepted one counts.
-    pub(in crate::observer) fn report(
-        &mut self,
-        head: Header,
-        graph: Option<&Graph>,
-        config: &ChainConfig,
-        now: Instant,
-    ) -> HeadChange {
-        let counts = self.is_believed();
-        self.on(HeadAccepted);
-        let before = self.head();
-        let change = if counts {
-            self.heads.report(graph, head, Patience::of(config), now)
-        } else {
-            self.heads.accept(head)
-        };
-        self.asked_head.reported(head, self.health.facts.last_success);
-        self.asked_head.accepted(self.head());
-        if let Some(head) = self.head() {
-            self.rise.note(before, &head);
-        }
-        change
-    }
-
-    /// Weighs what was not linked when it was reported.
-    pub(super) fn weigh_heads(&mut self, graph: &Graph, config: &ChainConfig, now: Instant) -> HeadChange {
-        if !self.is_believed() {
-            return HeadChange::default();
-        }
-        let change = self.heads.weigh(graph, Patience::of(config), now);
-        self.asked_head.accepted(self.head());
-        change
     }
 
     /// Its head, or a header that it reported, cannot be true.

@@ -67,7 +67,7 @@ pub(super) enum StandingEvent {
 pub(in crate::observer) enum StandingCommand {
     /// Its head, and what it reported as final, are of another chain.
     ForgetHead,
-    /// Its headers without parents are on a branch that it has left, or that is never linked.
+    /// Its headers without parents are on a branch that it has left, or that is never linked, or on another chain.
     ForgetGaps,
     /// Emit that it is on another chain.
     ReportChain,
@@ -77,14 +77,14 @@ pub(in crate::observer) enum StandingCommand {
 
 /// The result of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum StandingChange {
     Moved(&'static [StandingCommand]),
     Stayed(&'static [StandingCommand]),
     /// The event has no meaning here, and changed nothing.
     Rejected,
 }
 
-impl Verdict {
+impl StandingChange {
     pub(super) fn commands(self) -> &'static [StandingCommand] {
         match self {
             Self::Moved(commands) | Self::Stayed(commands) => commands,
@@ -115,7 +115,7 @@ impl Standing {
     }
 
     /// The only place where a node's standing changes.
-    pub(super) fn on(&mut self, event: StandingEvent) -> Verdict {
+    pub(super) fn on(&mut self, event: StandingEvent) -> StandingChange {
         use Standing::{
             Diverged, Foreign, Forgotten, Invalid, InvalidBelow, Quarantined, Trusted, Unidentified,
         };
@@ -124,7 +124,7 @@ impl Standing {
             (Forgotten, Answered) | (Foreign, Identified) => (Unidentified, &[]),
             (InvalidBelow, Identified) => (Invalid, &[]),
             (Diverged, Identified | LeftBranch) => (Quarantined, &[ForgetGaps]),
-            (_, OtherChain) => (Foreign, &[ForgetHead, ReportChain]),
+            (_, OtherChain) => (Foreign, &[ForgetHead, ForgetGaps, ReportChain]),
             (Unidentified | Invalid | Forgotten, HeadAccepted) => (Trusted, &[]),
             (Unidentified | Diverged | Quarantined | Trusted | Forgotten, HeaderInvalid) => (Invalid, &[]),
             (Invalid | Diverged | Quarantined | Trusted | Forgotten, HeaderInvalidBelow) => {
@@ -136,18 +136,20 @@ impl Standing {
             (Trusted | Forgotten, LeftFinal) => (Quarantined, &[ReportBreach]),
             (Diverged | Quarantined, OnFinal | RootDropped) => (Trusted, &[]),
             (Trusted, FellSilent) => (Forgotten, &[]),
-            (Invalid | InvalidBelow | Diverged, ForkedBelowRoot) => return Verdict::Stayed(&[ForgetGaps]),
+            (Invalid | InvalidBelow | Diverged, ForkedBelowRoot) => {
+                return StandingChange::Stayed(&[ForgetGaps]);
+            }
             (Diverged | Quarantined | Trusted, HeadAccepted)
             | (Invalid | InvalidBelow, HeaderInvalid)
             | (InvalidBelow, HeaderInvalidBelow)
             | (Diverged | Quarantined, LeftFinal)
             | (Trusted | Forgotten, OnFinal)
             | (_, Answered | Identified | LeftBranch | FellSilent | RootDropped) => {
-                return Verdict::Stayed(&[]);
+                return StandingChange::Stayed(&[]);
             }
-            _ => return Verdict::Rejected,
+            _ => return StandingChange::Rejected,
         };
         *self = to;
-        Verdict::Moved(commands)
+        StandingChange::Moved(commands)
     }
 }

@@ -5,12 +5,12 @@ use watchkeeper_fsm::spec::{Go, Row, Stay, Step, Subject, mermaid, row, walk};
 use super::Standing::{
     self, Diverged, Foreign, Forgotten, Invalid, InvalidBelow, Quarantined, Trusted, Unidentified,
 };
+use super::StandingChange;
 use super::StandingCommand::{self, ForgetGaps, ForgetHead, ReportBreach, ReportChain};
 use super::StandingEvent::{
     self, Answered, FellSilent, ForkedBelowRoot, HeadAccepted, HeaderInvalid, HeaderInvalidBelow, Identified,
     LeftBranch, LeftFinal, OnFinal, OtherChain, RootDropped,
 };
-use super::Verdict;
 
 const ALL: [Standing; 8] =
     [Unidentified, Foreign, Invalid, InvalidBelow, Diverged, Quarantined, Trusted, Forgotten];
@@ -48,9 +48,9 @@ impl Subject for Standing {
 
     fn step(&mut self, event: StandingEvent) -> Step<StandingCommand> {
         match self.on(event) {
-            Verdict::Moved(commands) => Step::Moved(commands.to_vec()),
-            Verdict::Stayed(commands) => Step::Stayed(commands.to_vec()),
-            Verdict::Rejected => Step::Rejected,
+            StandingChange::Moved(commands) => Step::Moved(commands.to_vec()),
+            StandingChange::Stayed(commands) => Step::Stayed(commands.to_vec()),
+            StandingChange::Rejected => Step::Rejected,
         }
     }
 }
@@ -60,7 +60,7 @@ impl Subject for Standing {
 fn moves() -> Vec<Row<Standing>> {
     vec![
         row(&[Unidentified, Invalid, Forgotten], &[HeadAccepted], Go(Trusted), &[]),
-        row(&ALL, &[OtherChain], Go(Foreign), &[ForgetHead, ReportChain]),
+        row(&ALL, &[OtherChain], Go(Foreign), &[ForgetHead, ForgetGaps, ReportChain]),
         row(&[Foreign], &[Identified], Go(Unidentified), &[]),
         row(&[Unidentified, Diverged, Quarantined, Trusted, Forgotten], &[HeaderInvalid], Go(Invalid), &[]),
         row(&[Invalid, Diverged, Quarantined, Trusted, Forgotten], &[HeaderInvalidBelow], Go(InvalidBelow), &[]),
