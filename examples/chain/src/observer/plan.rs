@@ -19,7 +19,7 @@ use super::question::{Flight, Purpose, Question};
 use super::{ChainConfig, Group, Start};
 use crate::{Graph, Hash, Header, Height, OnBranch, Transaction};
 
-pub(super) use bodies::unread;
+pub(super) use bodies::{missing, settled};
 
 /// How far headers may be ahead of the tip, in cycles of backfill.
 const HEADERS_AHEAD: u64 = 4;
