@@ -73,12 +73,20 @@ pub struct ChainConfig {
     /// Less costs less: below it no receipts are requested. With [`Detail::Header`] no block is requested, and the events
     /// have [unread](crate::Block::unread) ones.
     ///
-    /// If every node that has a block fails in three cycles to return this much of it, the next lower detail is
-    /// requested, and at last the block counts as unread: heads, branches and finality do not wait for it. Errors that
-    /// are [retryable](crate::adapter::ChainError::is_retryable) do not count, nor does a node that lacks the block. A
-    /// node that failed so for two consecutive blocks is asked for this much again after
-    /// [`identify_every`](Self::identify_every).
+    /// If every node that has a block fails to return this much of it, in three cycles and for
+    /// [`unread_after`](Self::unread_after), the next lower detail is enough, and at last the block counts as unread:
+    /// heads, branches and finality do not wait for it. An answer with less than was asked for is such a failure, and is
+    /// used then. Errors that are [retryable](crate::adapter::ChainError::is_retryable) do not count, nor does a node
+    /// that lacks the block. A node whose last answer is older than [`stale_after`](Self::stale_after) is not waited for,
+    /// and one that may get the block yet only for `unread_after`.
+    ///
+    /// A node that failed so for two consecutive blocks is not asked for this much of later ones: each
+    /// [`identify_every`](Self::identify_every) it is tried again, and one failure is then enough.
     pub detail: Detail,
+    /// For how long all nodes must fail to return as much of a block as is asked for, until less of it is read: since its
+    /// first failure for each node, and in at least three cycles. It must be longer than nodes take to index the receipts
+    /// of a new block. Default: 2 s; zero if three cycles are enough.
+    pub unread_after: Duration,
     /// After how many consecutive answers a node's head is left for one that is not heavier: an ancestor of it, or a head
     /// of another branch with the same or less work. Default: 6; at least 1, which leaves it at once.
     ///
@@ -145,6 +153,7 @@ impl ChainConfig {
             forget_after: Duration::from_mins(1).max(interval.saturating_mul(5)),
             identify_every: Duration::from_secs(30),
             detail: Detail::Results,
+            unread_after: Duration::from_secs(2),
             lighter_after: 6,
             lighter_for: Duration::from_secs(10).max(interval.saturating_mul(3)),
             lagging_after: 3,

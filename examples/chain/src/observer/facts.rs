@@ -10,7 +10,7 @@ use super::branch::{BranchSwitch, CanonicalBranch};
 use super::fetch::Found;
 use super::headers::Headers;
 use super::nodes::{HeadChange, NodeFacts, Nodes, StandingCommand};
-use super::plan::{Planned, Situation, plan, plan_ahead, unread};
+use super::plan::{Planned, Situation, missing, plan, plan_ahead, settled};
 use super::question::Flight;
 use super::show::view;
 use super::{ChainConfig, ChainView, Group};
@@ -99,9 +99,6 @@ impl<T: Transaction> ChainFacts<T> {
 
     /// What to ask now, given what is in flight.
     pub(super) fn plan(&mut self, flights: &[&Flight], now: Instant) -> Vec<Planned> {
-        for header in unread(&self.situation(flights, now)) {
-            self.block_arrived(Block::unread(header));
-        }
         let planned = plan(&self.situation(flights, now));
         for Planned { node, question } in &planned {
             self.asked.note(node, question);
@@ -207,31 +204,61 @@ impl<T: Transaction> ChainFacts<T> {
                 self.diverged(name, head, root);
                 None
             }
-            Found::Block(_, _, Ok(Some(block))) => {
-                if let Some(node) = self.nodes.get_mut(name) {
-                    node.returned_block(block.detail >= self.config.detail);
-                }
-                self.block_arrived(block);
-                None
-            }
-            Found::Block(header, detail, answer) => {
-                self.asked.withheld(header.hash, detail, name);
-                if let Some(node) = self.nodes.get_mut(name) {
-                    node.withheld_block();
-                    // What a node says now and may not say later is no reason to read less.
-                    if let Some(error) = answer.as_ref().err().filter(|error| !error.is_retryable()) {
-                        node.failed_block(header.hash, detail, error, self.asked.cycle(), now);
-                    }
-                }
-                let reason = format!("it does not have block {:?}", header.hash);
-                let is_missing =
-                    || ChainError::Refused { endpoint: name.to_string(), method: "block", reason };
-                Some(answer.err().unwrap_or_else(is_missing))
-            }
+            Found::Block(header, detail, answer) => self.block_found(name, header.hash, detail, answer, now),
         };
         let Some((node, error)) = self.nodes.get_mut(name).zip(error) else { return };
         node.rest_after(&error, self.config.interval, now);
         node.failed(error);
+    }
+
+    /// Records the answer of a node that was asked for so much of a block. Returns why it is no such answer.
+    fn block_found(
+        &mut self,
+        name: &Arc<str>,
+        hash: Hash,
+        asked: Detail,
+        answer: Result<Option<Block<T>>, ChainError>,
+        now: Instant,
+    ) -> Option<ChainError> {
+        let refused = |reason| ChainError::Refused { endpoint: name.to_string(), method: "block", reason };
+        let node = self.nodes.get_mut(name);
+        let (error, is_final) = match answer {
+            Ok(Some(block)) => {
+                let returned = block.detail;
+                if let Some(node) = node {
+                    node.returned_block(returned);
+                }
+                if returned >= asked {
+                    self.block_arrived(block);
+                    return None;
+                }
+                self.branch.keep_part(block);
+                (refused(format!("of block {hash:?} it returned less than was asked for")), true)
+            }
+            Ok(None) => (refused(format!("it does not have block {hash:?}")), false),
+            // What a node says now and may not say later is no reason to read less.
+            Err(error) => {
+                let is_final = !error.is_retryable();
+                (error, is_final)
+            }
+        };
+        self.asked.withheld(hash, asked, name);
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.withheld_block();
+            if is_final {
+                node.failed_block(hash, asked, &error, self.asked.cycle(), self.config.unread_after, now);
+            }
+        }
+        Some(error)
+    }
+
+    /// Records which blocks are missing. Those of which no node returns more count as they are.
+    fn settle_blocks(&mut self, now: Instant) {
+        let missing = missing(&self.situation(&[], now));
+        self.branch.blocks_are_missing(missing, now);
+        for block in settled(&self.situation(&[], now)) {
+            self.block_arrived(block);
+        }
     }
 
     fn block_arrived(&mut self, block: Block<T>) {
@@ -371,6 +398,7 @@ impl<T: Transaction> ChainFacts<T> {
         self.raise_anchor();
         self.quarantine();
         self.watch_tip();
+        self.settle_blocks(now);
     }
 
     fn weigh_heads(&mut self, now: Instant) {

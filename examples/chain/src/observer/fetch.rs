@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
 
 use super::question::{Flight, Question};
 use crate::adapter::{ChainError, ChainIdentity};
@@ -63,7 +64,7 @@ impl<T: Send + 'static> Fetches<T> {
         work: impl Future<Output = Found<T>> + Send + 'static,
     ) {
         let id = self.tasks.spawn(work).id();
-        self.flights.insert(id, Flight { node: Arc::clone(node), question, cycle });
+        self.flights.insert(id, Flight { node: Arc::clone(node), question, cycle, since: Instant::now() });
     }
 
     /// Whether a question of this cycle is still in flight.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::Start;
 use crate::{Detail, Hash, Header, Height};
 
@@ -58,6 +60,7 @@ pub(super) struct Flight {
     pub(super) question: Question,
     /// The cycle in which it began.
     pub(super) cycle: u64,
+    pub(super) since: Instant,
 }
 
 impl Question {

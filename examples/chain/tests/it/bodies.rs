@@ -155,3 +155,31 @@ async fn a_node_that_refuses_blocks_is_not_asked_first_again() {
     }
     assert_eq!([asked(&n1), asked(&n2)], [1, 6]);
 }
+
+/// ```text
+/// g - a1 - a2 - a3        the node does not answer its first question for a1
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_follower_of_one_node_asks_again_for_a_block_whose_request_was_lost() {
+    let tree = Tree::new(&long("a", 3));
+    let node = tree.node("g");
+    let config = ChainConfig { request_timeout: 100 * SECOND, ..config() };
+    let mut watched = Watched::start(config, local(&[("n1", &node)])).await;
+    watched.events().await;
+    node.script().hangs.push("block");
+    tree.advance(&node, "a1");
+    assert_eq!(watched.events().await, [""; 0]);
+    for _ in 0..10 {
+        tokio::time::sleep(SECOND).await;
+    }
+    assert_eq!(asked(&node), 1, "an answer may take its time");
+    node.script().hangs.clear();
+    tokio::time::sleep(15 * SECOND).await;
+    let committed: Vec<String> = watched.emitted().iter().map(in_words).collect();
+    assert_eq!((committed, asked(&node)), (vec!["committed a1".to_owned()], 2));
+    // It never answers: two requests are in flight at most.
+    node.script().hangs.push("block");
+    tree.advance(&node, "a2");
+    tokio::time::sleep(70 * SECOND).await;
+    assert_eq!(asked(&node), 4);
+}

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use watchkeeper::ObservedSource;
@@ -95,6 +96,11 @@ fn malformed() -> ChainError {
     ChainError::Malformed { endpoint: "n1".to_owned(), method: "block", reason }
 }
 
+/// Three cycles are enough to read less.
+fn at_once() -> ChainConfig {
+    ChainConfig { unread_after: Duration::ZERO, ..config() }
+}
+
 async fn watch(config: ChainConfig, nodes: &[(&str, &Picky)]) -> Watched<ChainObserver<Picky>> {
     let source =
         |(name, node): &(&str, &Picky)| ObservedSource::new(*name, ChainSource::local((*node).clone()));
@@ -132,12 +138,47 @@ async fn only_as_much_of_a_block_is_asked_for_as_is_wanted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_block_of_which_a_node_returns_less_than_was_asked_for_counts_as_what_it_is() {
-    let tree = Tree::new("g a1 a2");
-    let node = Picky { most: Detail::Transactions, ..Picky::new(&tree.node("a2")) };
-    let mut watched = watch(config(), &[("n1", &node)]).await;
-    assert_eq!(look(&mut watched).await, "a1t a2t");
-    assert_eq!(node.asked(), "a1r a2r");
+async fn less_of_a_block_than_was_asked_for_is_used_only_if_no_node_returns_more() {
+    let tree = Tree::new("g a1 a2 a3");
+    let n1 = Picky { most: Detail::Transactions, ..Picky::new(&tree.node("g")) };
+    let n2 = Picky::new(&tree.node("g"));
+    let mut watched = watch(at_once(), &[("n1", &n1), ("n2", &n2)]).await;
+    look(&mut watched).await;
+    tree.advance(&n1.node, "a1");
+    assert_eq!(look(&mut watched).await, "");
+    let error = watched.last_view().nodes["n1"].error.as_ref().unwrap().to_string();
+    assert!(error.contains("returned less than was asked for"), "{error}");
+    tree.advance(&n2.node, "a1");
+    assert_eq!(look(&mut watched).await, "a1r", "n2 has it in full a little later");
+    assert!(n1.asked().starts_with("a1r"));
+    n2.asked();
+    tree.advance(&n1.node, "a2");
+    let mut connected = Vec::new();
+    for _ in 0..3 {
+        connected.push(look(&mut watched).await);
+    }
+    assert_eq!(connected, ["", "", "a2t"]);
+    assert_eq!([n1.asked(), n2.asked()], ["a2r a2r a2r", ""], "what n1 returned is used");
+}
+
+/// Of two parts the larger one is used, in whichever order they come.
+#[tokio::test(start_paused = true)]
+async fn the_larger_part_of_a_block_is_used() {
+    let tree = Tree::new("g a1");
+    for [first, second] in [[Detail::Header, Detail::Transactions], [Detail::Transactions, Detail::Header]] {
+        let [n1, n2] = [first, second].map(|most| Picky { most, ..Picky::new(&tree.node("g")) });
+        let mut watched = watch(at_once(), &[("n1", &n1), ("n2", &n2)]).await;
+        look(&mut watched).await;
+        for node in [&n1, &n2] {
+            tree.advance(&node.node, "a1");
+        }
+        let mut connected = Vec::new();
+        for _ in 0..3 {
+            connected.push(look(&mut watched).await);
+        }
+        assert_eq!(connected, ["", "", "a1t"]);
+        assert!(!format!("{} {}", n1.asked(), n2.asked()).contains('t'));
+    }
 }
 
 /// Without blocks nothing waits for them: not a reorg, and not the limit of headers without blocks.
@@ -166,7 +207,7 @@ async fn with_headers_alone_the_tip_moves_with_them() {
 async fn a_block_that_no_node_returns_in_full_is_read_in_part_at_the_third_look() {
     let tree = Tree::new("g a1 a2 a3 a4");
     let [n1, n2] = ["a1"; 2].map(|head| Picky::new(&tree.node(head)));
-    let mut watched = watch(config(), &[("n1", &n1), ("n2", &n2)]).await;
+    let mut watched = watch(at_once(), &[("n1", &n1), ("n2", &n2)]).await;
     assert_eq!(look(&mut watched).await, "a1r");
     for node in [&n1, &n2] {
         node.refuse(Some("a2"), Detail::Results, Some(malformed()));
@@ -190,10 +231,10 @@ async fn a_block_that_no_node_returns_in_full_is_read_in_part_at_the_third_look(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_block_of_which_no_node_returns_anything_is_taken_as_unread() {
+async fn a_block_of_which_no_node_returns_anything_counts_as_unread() {
     let tree = Tree::new("g a1 a2 a3 a4");
     let node = Picky::new(&tree.node("a1"));
-    let mut watched = watch(config(), &[("n1", &node)]).await;
+    let mut watched = watch(at_once(), &[("n1", &node)]).await;
     look(&mut watched).await;
     node.refuse(Some("a2"), Detail::Transactions, Some(malformed()));
     tree.advance(&node.node, "a3");
@@ -210,21 +251,26 @@ async fn a_block_of_which_no_node_returns_anything_is_taken_as_unread() {
     assert_eq!(error(watched.last_view()), None, "a block was read in full since");
 }
 
-/// A node that does not return results at all costs three looks once, and one more question each 30 s.
+/// A node that does not return results at all costs three looks for two blocks, and one more question each 30 s.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_returns_no_results_is_not_asked_for_them_at_each_block() {
     let tree = Tree::new(&long("a", 60));
     let node = Picky::new(&tree.node("g"));
     node.refuse(None, Detail::Results, Some(malformed()));
-    let mut watched = watch(config(), &[("n1", &node)]).await;
+    let mut watched = watch(at_once(), &[("n1", &node)]).await;
     tree.advance(&node.node, "a1");
     for connected in ["", "", "a1t"] {
         assert_eq!(look(&mut watched).await, connected);
     }
     assert_eq!(node.asked(), "a1r a1r a1r a1t");
+    tree.advance(&node.node, "a2");
+    for connected in ["", "", "a2t"] {
+        assert_eq!(look(&mut watched).await, connected, "one block may be odd");
+    }
+    assert_eq!(node.asked(), "a2r a2r a2r a2t");
     let error =
         |view: &watchkeeper_chain::ChainView| view.nodes["n1"].error.as_ref().map(ToString::to_string);
-    for (height, asked) in [(2, "a2r a2t"), (3, "a3t"), (4, "a4t")] {
+    for (height, asked) in [(3, "a3t"), (4, "a4t")] {
         tree.advance(&node.node, &format!("a{height}"));
         assert_eq!(look(&mut watched).await, format!("a{height}t"));
         assert_eq!(node.asked(), asked);
@@ -293,4 +339,110 @@ async fn as_long_as_one_node_returns_blocks_in_full_they_are_read_in_full() {
         assert_eq!(look(&mut watched).await, format!("a{height}r"));
     }
     assert!(!n2.asked().contains('t'));
+}
+
+/// A node may index the receipts of a block a little later than the block.
+#[tokio::test(start_paused = true)]
+async fn a_block_waits_for_its_results_for_some_time_however_many_looks_that_are() {
+    let tree = Tree::new("g a1 a2");
+    let node = Picky::new(&tree.node("g"));
+    let mut watched = watch(config(), &[("n1", &node)]).await;
+    look(&mut watched).await;
+    for (block, connected) in [("a1", "a1r"), ("a2", "a2t")] {
+        node.refuse(Some(block), Detail::Results, Some(malformed()));
+        tree.advance(&node.node, block);
+        for _ in 0..10 {
+            assert_eq!(look(&mut watched).await, "");
+        }
+        tokio::time::sleep(config().unread_after - SECOND / 10).await;
+        assert_eq!(look(&mut watched).await, "");
+        if block == "a1" {
+            node.refuses.lock().unwrap().clear();
+        }
+        tokio::time::sleep(SECOND / 10).await;
+        assert_eq!(look(&mut watched).await, connected);
+    }
+}
+
+/// The node never returns results. One of its blocks cannot be read at all.
+#[tokio::test(start_paused = true)]
+async fn one_block_that_a_node_does_not_return_at_all_does_not_leave_the_others_unread() {
+    let tree = Tree::new(&long("a", 12));
+    let node = Picky::new(&tree.node("g"));
+    node.refuse(None, Detail::Results, Some(malformed()));
+    let mut watched = watch(at_once(), &[("n1", &node)]).await;
+    for height in 1..=5 {
+        tree.advance(&node.node, &format!("a{height}"));
+        for _ in 0..3 {
+            look(&mut watched).await;
+        }
+    }
+    node.refuse(Some("a6"), Detail::Header, Some(malformed()));
+    tree.advance(&node.node, "a6");
+    for connected in ["", "", "a6h"] {
+        assert_eq!(look(&mut watched).await, connected);
+    }
+    for height in 7..=12 {
+        tree.advance(&node.node, &format!("a{height}"));
+        assert_eq!(look(&mut watched).await, format!("a{height}t"));
+    }
+}
+
+/// Two nodes; the first one is known not to return results, and the second one has the blocks up to a2.
+async fn one_without_results(tree: &Tree) -> (Picky, Picky, Watched<ChainObserver<Picky>>) {
+    let [n1, n2] = ["g"; 2].map(|head| Picky::new(&tree.node(head)));
+    n1.refuse(None, Detail::Results, Some(malformed()));
+    let mut watched = watch(config(), &[("n1", &n1), ("n2", &n2)]).await;
+    look(&mut watched).await;
+    for block in ["a1", "a2"] {
+        tree.advance(&n1.node, block);
+        look(&mut watched).await;
+        tokio::time::sleep(3 * SECOND).await;
+        assert_eq!(look(&mut watched).await, format!("{block}t"), "n2 is waited for, but not for long");
+    }
+    tree.advance(&n2.node, "a2");
+    look(&mut watched).await;
+    (n1, n2, watched)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_waits_for_a_node_that_returns_all_of_it_and_gets_it_a_little_later() {
+    let tree = Tree::new("g a1 a2 a3 a4");
+    let (n1, n2, mut watched) = one_without_results(&tree).await;
+    n1.asked();
+    tree.advance(&n1.node, "a3");
+    for _ in 0..5 {
+        assert_eq!(look(&mut watched).await, "");
+    }
+    tokio::time::sleep(SECOND).await;
+    tree.advance(&n2.node, "a3");
+    assert_eq!(look(&mut watched).await, "a3r");
+    assert_eq!(n1.asked(), "");
+    tree.advance(&n1.node, "a4");
+    assert_eq!(look(&mut watched).await, "");
+    tokio::time::sleep(config().unread_after).await;
+    assert_eq!(look(&mut watched).await, "a4t");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_probe_of_the_node_that_returns_all_is_no_reason_to_read_less() {
+    let tree = Tree::new("g a1 a2 a3 a4");
+    let (n1, n2, mut watched) = one_without_results(&tree).await;
+    let away = || ChainError::Unreachable { endpoint: "n2".to_owned(), reason: "it restarts".to_owned() };
+    n2.refuse(Some("a3"), Detail::Header, Some(away()));
+    for node in [&n1, &n2] {
+        tree.advance(&node.node, "a3");
+    }
+    assert_eq!(look(&mut watched).await, "");
+    n2.node.script().fails.insert("head", away());
+    assert_eq!(look(&mut watched).await, "");
+    n2.node.script().fails.clear();
+    n2.refuses.lock().unwrap().clear();
+    assert_eq!(look(&mut watched).await, "a3r");
+    // It fails for long.
+    n2.node.script().fails.insert("", away());
+    tree.advance(&n1.node, "a4");
+    assert_eq!(look(&mut watched).await, "");
+    tokio::time::sleep(2 * config().stale_after).await;
+    assert_eq!(look(&mut watched).await, "a4t");
 }

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod catch_up;
+mod missing;
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use super::{ChainConfig, Progress, Start};
 use crate::{Block, ChainEvent, Detail, Graph, Hash, Header, Height, OnBranch, Transaction};
 use blocks::Blocks;
 use catch_up::CatchUp;
+use missing::MissingBlocks;
 
 /// Owns the ends of the canonical branch, and the blocks that were fetched.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub(super) struct CanonicalBranch<T> {
     rivals: Vec<Header>,
     catch_up: CatchUp,
     blocks: Blocks<T>,
+    missing: MissingBlocks<T>,
     detail: Detail,
 }
 
@@ -67,6 +70,7 @@ impl<T: Transaction> CanonicalBranch<T> {
             rivals: Vec::new(),
             catch_up,
             blocks: Blocks::new(),
+            missing: MissingBlocks::new(),
             detail: config.detail,
         }
     }
@@ -284,7 +288,33 @@ impl<T: Transaction> CanonicalBranch<T> {
     }
 
     pub(super) fn insert_block(&mut self, block: Block<T>) {
+        self.missing.arrived(&block.header.hash);
         self.blocks.insert(block);
+    }
+
+    /// Records which blocks on the paths to better heads are missing.
+    pub(super) fn blocks_are_missing(&mut self, headers: Vec<Header>, now: Instant) {
+        self.missing.are(headers, now);
+    }
+
+    /// The missing blocks on the paths to better heads.
+    pub(super) fn missing_blocks(&self) -> &[Header] {
+        self.missing.headers()
+    }
+
+    /// Since when a block is missing.
+    pub(super) fn missing_since(&self, block: &Hash) -> Option<Instant> {
+        self.missing.since(block)
+    }
+
+    /// Keeps less of a missing block than was asked for, in case no node returns more.
+    pub(super) fn keep_part(&mut self, block: Block<T>) {
+        self.missing.keep(block);
+    }
+
+    /// What nodes returned of a missing block: less than was asked for.
+    pub(super) fn part_of(&self, block: &Hash) -> Option<&Block<T>> {
+        self.missing.best(block)
     }
 
     /// Drops the oldest blocks above the limit.

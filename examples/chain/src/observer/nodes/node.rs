@@ -146,9 +146,10 @@ impl NodeFacts {
         self.returns.error().is_some()
     }
 
-    /// Whether its answer counts for how much of a block can be had: it is in the set, and does not fail.
-    pub(in crate::observer) fn has_a_say(&self) -> bool {
-        self.is_listed() && self.is_honest() && !self.health.is_failing()
+    /// Whether it counts for how much of a block can be had: it is in the set, and its last answer is not stale. One
+    /// failed probe does not matter.
+    pub(in crate::observer) fn has_a_say(&self, now: Instant) -> bool {
+        self.is_honest() && self.is_fresh(now)
     }
 
     /// Whether it has to be asked which chain it is on.
@@ -340,12 +341,12 @@ impl NodeFacts {
         if self.head().is_some_and(is_open) { self.on(ForkedBelowRoot) } else { &[] }
     }
 
-    /// It returned a block; `is_all` if it returned as much as is wanted of all blocks.
-    pub(in crate::observer) fn returned_block(&mut self, is_all: bool) {
-        self.returns.returned(is_all);
+    /// It returned so much of a block.
+    pub(in crate::observer) fn returned_block(&mut self, detail: Detail) {
+        self.returns.returned(detail);
     }
 
-    /// It did not return a block.
+    /// It did not return a block, or less of it than it was asked for.
     pub(in crate::observer) fn withheld_block(&mut self) {
         self.returns.withheld();
     }
@@ -357,9 +358,10 @@ impl NodeFacts {
         at: Detail,
         error: &ChainError,
         cycle: u64,
+        patience: Duration,
         now: Instant,
     ) {
-        if self.returns.failed(block, at, error.clone(), cycle, now) {
+        if self.returns.failed(block, at, error.clone(), cycle, patience, now) {
             tracing::warn!(
                 node = %self.name, %error, "a node does not return blocks as {at:?}: if no other does, less is read"
             );

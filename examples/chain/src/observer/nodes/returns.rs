@@ -1,6 +1,6 @@
 //! How much of its blocks a node returns.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::adapter::ChainError;
 use crate::{Detail, Hash};
 
-/// A node that fails for a block in so many cycles does not return that much of it.
-const LOOKS: u32 = 3;
+/// A node that fails for a block in so many cycles, and for long enough, does not return that much of it.
+const CYCLES: u32 = 3;
 
 /// From so many consecutive blocks on, a node is not asked for that much at each block.
 const BLOCKS: u32 = 2;
@@ -17,12 +17,14 @@ const BLOCKS: u32 = 2;
 /// Failures are kept for so many blocks.
 const LIMIT: usize = 1024;
 
-/// Whether a node returns blocks, and how much of them it does not.
+/// Whether a node returns blocks, and how much of them it does not. Each detail is counted for itself.
 #[derive(Debug)]
 pub(super) struct BlockReturns {
     last: LastBlock,
-    failures: HashMap<Hash, Failures>,
-    lowered: Option<Lowered>,
+    /// By block, and by how much of it the node was asked for.
+    failures: HashMap<Hash, BTreeMap<Detail, Failures>>,
+    /// By how much of its blocks the node was asked for.
+    lowered: BTreeMap<Detail, Lowered>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,29 +33,35 @@ enum LastBlock {
     Withheld,
 }
 
-/// The failures for one block.
+/// The failures for so much of one block.
 #[derive(Clone, Copy, Debug)]
 struct Failures {
-    at: Detail,
-    looks: u32,
+    first: Instant,
+    cycles: u32,
     /// The cycle of the last one.
     cycle: u64,
     /// It is not asked for that much of this block again.
-    given_up: Option<Detail>,
+    is_given_up: bool,
 }
 
-/// What the node does not return.
+/// So much the node does not return of its last blocks.
 #[derive(Debug)]
 struct Lowered {
-    at: Detail,
     error: ChainError,
     blocks: u32,
     since: Instant,
 }
 
+impl Lowered {
+    /// Whether the node does not return so much of any block, as far as is known.
+    fn is_known(&self) -> bool {
+        self.blocks >= BLOCKS
+    }
+}
+
 impl BlockReturns {
     pub(super) fn new() -> Self {
-        Self { last: LastBlock::Returned, failures: HashMap::new(), lowered: None }
+        Self { last: LastBlock::Returned, failures: HashMap::new(), lowered: BTreeMap::new() }
     }
 
     /// Whether it did not return the last block that it was asked for.
@@ -63,67 +71,59 @@ impl BlockReturns {
 
     /// Why it does not return all of its blocks.
     pub(super) fn error(&self) -> Option<&ChainError> {
-        self.lowered.as_ref().map(|lowered| &lowered.error)
+        self.lowered.values().next().map(|lowered| &lowered.error)
     }
 
     /// How much of a block it can be asked for, if `wanted` is enough. After `every` it is asked for all again.
     pub(super) fn offers(&self, block: &Hash, wanted: Detail, every: Duration, now: Instant) -> Detail {
-        let is_skipped = |lowered: &&Lowered| {
-            lowered.blocks >= BLOCKS && now.saturating_duration_since(lowered.since) < every
-        };
-        let of_all = self.lowered.as_ref().filter(is_skipped).map(|lowered| lowered.at);
-        let of_block = self.failures.get(block).and_then(|failures| failures.given_up);
-        let failed = of_all.into_iter().chain(of_block).min();
-        failed.map_or(wanted, |failed| below(failed).min(wanted))
+        let is_skipped =
+            |lowered: &Lowered| lowered.is_known() && now.saturating_duration_since(lowered.since) < every;
+        let of_all = self.lowered.iter().filter(|(_, lowered)| is_skipped(lowered)).map(|(at, _)| *at);
+        let of_block = self.failures.get(block).into_iter().flatten();
+        let of_block = of_block.filter(|(_, failures)| failures.is_given_up).map(|(at, _)| *at);
+        of_all.chain(of_block).min().map_or(wanted, |failed| below(failed).min(wanted))
     }
 
-    /// It returned a block; `is_all` if it returned as much as is wanted of all blocks.
-    pub(super) fn returned(&mut self, is_all: bool) {
+    /// It returned so much of a block.
+    pub(super) fn returned(&mut self, detail: Detail) {
         self.last = LastBlock::Returned;
-        if is_all {
-            self.lowered = None;
-        }
+        self.lowered.retain(|at, _| *at > detail);
     }
 
-    /// It did not return a block.
+    /// It did not return a block, or less of it than it was asked for.
     pub(super) fn withheld(&mut self) {
         self.last = LastBlock::Withheld;
     }
 
-    /// It will not return that much of a block, as far as its answer goes. Whether it is known from now on not to return
-    /// that much.
+    /// It will not return that much of a block, as far as its answer goes. If it fails so for three cycles and for as
+    /// long as `patience`, or is known not to return that much of any block, it is not asked for that much of this block
+    /// again. Whether it was not known before to fail at that much.
     pub(super) fn failed(
         &mut self,
         block: Hash,
         at: Detail,
         error: ChainError,
         cycle: u64,
+        patience: Duration,
         now: Instant,
     ) -> bool {
         if self.failures.len() >= LIMIT && !self.failures.contains_key(&block) {
             self.failures.clear();
         }
-        let new = Failures { at, looks: 0, cycle: 0, given_up: None };
-        let failures = self.failures.entry(block).or_insert(new);
-        if failures.at != at {
-            *failures = Failures { given_up: failures.given_up, ..new };
-        }
-        failures.looks += u32::from(failures.cycle != cycle);
+        let new = Failures { first: now, cycles: 1, cycle, is_given_up: false };
+        let failures = self.failures.entry(block).or_default().entry(at).or_insert(new);
+        failures.cycles += u32::from(failures.cycle != cycle);
         failures.cycle = cycle;
-        let is_known = self.lowered.as_ref().is_some_and(|lowered| lowered.at <= at);
-        if failures.given_up.is_some_and(|given_up| given_up <= at) || failures.looks < LOOKS && !is_known {
+        let lasts = failures.cycles >= CYCLES && now.saturating_duration_since(failures.first) >= patience;
+        let is_known = self.lowered.get(&at).is_some_and(Lowered::is_known);
+        if failures.is_given_up || !lasts && !is_known {
             return false;
         }
-        failures.given_up = Some(at);
-        let before = self.lowered.take();
-        let is_new = before.is_none();
-        self.lowered = Some(match before {
-            Some(Lowered { at: before, error, blocks, .. }) if before <= at => {
-                Lowered { at: before, error, blocks: blocks.saturating_add(1), since: now }
-            }
-            Some(Lowered { blocks, .. }) => Lowered { at, error, blocks, since: now },
-            None => Lowered { at, error, blocks: 1, since: now },
-        });
+        failures.is_given_up = true;
+        let is_new = !self.lowered.contains_key(&at);
+        let lowered = self.lowered.entry(at).or_insert(Lowered { error, blocks: 0, since: now });
+        lowered.blocks = lowered.blocks.saturating_add(1);
+        lowered.since = now;
         is_new
     }
 
@@ -134,9 +134,9 @@ impl BlockReturns {
 
     /// Forgets what it did not return a while ago, and was not asked for since.
     pub(super) fn age(&mut self, every: Duration, now: Instant) {
-        let is_old =
-            |lowered: &mut Lowered| now.saturating_duration_since(lowered.since) >= every.saturating_mul(2);
-        self.lowered.take_if(is_old);
+        let is_new =
+            |lowered: &Lowered| now.saturating_duration_since(lowered.since) < every.saturating_mul(2);
+        self.lowered.retain(|_, lowered| is_new(lowered));
     }
 }
 

@@ -150,7 +150,8 @@ impl Drawn {
     /// A question is in flight since this cycle, or since the last one.
     pub(super) fn in_flight(&mut self, node: &str, question: Question, is_late: bool) -> &mut Self {
         let cycle = self.facts.cycle() - u64::from(is_late);
-        self.flights.push(Flight { node: node.into(), question, cycle });
+        let since = self.now - Duration::from_secs(u64::from(is_late));
+        self.flights.push(Flight { node: node.into(), question, cycle, since });
         self
     }
 

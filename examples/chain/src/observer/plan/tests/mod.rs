@@ -211,6 +211,25 @@ fn a_block_is_asked_of_one_node_and_of_a_second_if_the_first_is_late() {
                 &["n1 block a2"],
             ),
             (
+                "n1 is late, and no other node has the blocks: it is asked once more",
+                |at| {
+                    let block = at.header("a1");
+                    at.local("n1", "a1").local("n1", "a2").local("n2", "g");
+                    at.in_flight("n1", Question::Block(block, Detail::Results), true);
+                },
+                &["n1 block a1"],
+            ),
+            (
+                "but not a third time",
+                |at| {
+                    let block = at.header("a1");
+                    at.local("n1", "a1").local("n2", "g");
+                    at.in_flight("n1", Question::Block(block, Detail::Results), true);
+                    at.in_flight("n1", Question::Block(block, Detail::Results), false);
+                },
+                &[],
+            ),
+            (
                 "n1 returned none, in this cycle and for the last block",
                 |at| _ = both(at).block("n1", "a1", false),
                 &["n2 block a1", "n2 block a2"],
@@ -268,7 +287,7 @@ fn less_of_a_block_is_asked_for_when_no_node_that_has_it_returns_more() {
         }
     }
     check(
-        "g a1 a2",
+        "g a1 a2 a3",
         |config| config,
         &[
             ("two looks are not enough", |at| refused_by(at, &["n1", "n2"], 2), &["n1 block a1"]),
@@ -286,10 +305,17 @@ fn less_of_a_block_is_asked_for_when_no_node_that_has_it_returns_more() {
                 "the second block that n1 and n2 refused is not followed by a third",
                 |at| {
                     refused_by(at, &["n1", "n2"], 3);
-                    at.local("n1", "a2").local("n2", "a2").block("n1", "a2", false).block("n2", "a2", false);
-                    at.later(SECOND);
+                    at.local("n1", "a2").local("n2", "a2");
+                    for _ in 0..3 {
+                        at.block("n1", "a2", false).block("n2", "a2", false).later(SECOND);
+                    }
+                    at.local("n1", "a3").local("n2", "a3");
                 },
-                &["n1 Transactions of block a1", "n1 Transactions of block a2"],
+                &[
+                    "n1 Transactions of block a1",
+                    "n1 Transactions of block a2",
+                    "n1 Transactions of block a3",
+                ],
             ),
         ],
     );
