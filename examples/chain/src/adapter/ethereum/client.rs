@@ -1,7 +1,6 @@
 //! The client of an Ethereum node.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, U64, U256};
@@ -16,6 +15,7 @@ use super::http::HttpTransport;
 use super::logs::{self, WireLog};
 use super::message::Call;
 use super::range_limit::{RangeLimit, range_limit};
+use super::receipts::ReceiptMemory;
 use super::rpc::{Outcome, Rpc};
 use super::wire::{self, RequestId, WireError};
 use super::{Endpoint, EndpointError, EthereumTransaction};
@@ -39,7 +39,9 @@ const UNKNOWN_BLOCK: i64 = -39001;
 ///
 /// A block and its receipts come in one batch, which costs one round trip. A node that takes no batches, or smaller
 /// ones, is asked in smaller ones down to one by one, up to 16 requests at once. A node without
-/// `eth_getBlockReceipts` is asked for a receipt by transaction. Both are found out on the way, and remembered.
+/// `eth_getBlockReceipts` is asked for a receipt by transaction. Both are found out on the way, and remembered; the
+/// method is tried again after 5 minutes. Receipts by transaction of a block that was given up are kept for the next
+/// question for it, so that a large block arrives in the end.
 ///
 /// If a node limits the rate of requests and returns for how long, no request is sent for that time, at most a minute:
 /// questions fail meanwhile. Clones share this, what was found out, and their connections.
@@ -48,7 +50,7 @@ pub struct EthereumClient {
     pub(super) rpc: Rpc,
     endpoint: Arc<Endpoint>,
     pub(super) recomputes_hashes: bool,
-    has_block_receipts: Arc<AtomicBool>,
+    pub(super) receipts: ReceiptMemory,
 }
 
 impl EthereumClient {
@@ -60,8 +62,7 @@ impl EthereumClient {
     pub fn new(endpoint: Endpoint) -> Result<Self, EndpointError> {
         let endpoint = Arc::new(endpoint);
         let rpc = Rpc::new(HttpTransport::new(Arc::clone(&endpoint))?, Duration::from_secs(5));
-        let has_block_receipts = Arc::new(true.into());
-        Ok(Self { rpc, endpoint, recomputes_hashes: true, has_block_receipts })
+        Ok(Self { rpc, endpoint, recomputes_hashes: true, receipts: ReceiptMemory::default() })
     }
 
     /// Waits this long for an answer.
@@ -191,15 +192,6 @@ impl EthereumClient {
 
     pub(super) fn busy(&self, method: &'static str, reason: &str) -> ChainError {
         ChainError::Busy { endpoint: self.endpoint.to_string(), method, reason: reason.to_owned() }
-    }
-
-    /// Whether the node gives the receipts of a block, as far as is known.
-    pub(super) fn has_block_receipts(&self) -> bool {
-        self.has_block_receipts.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn forget_block_receipts(&self) {
-        self.has_block_receipts.store(false, Ordering::Relaxed);
     }
 
     /// The error of a question for the logs of so many blocks; a range of several may have been too large.

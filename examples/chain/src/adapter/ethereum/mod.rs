@@ -46,6 +46,7 @@ mod logs;
 mod message;
 mod pace;
 mod range_limit;
+mod receipts;
 mod rpc;
 mod tls;
 mod transaction;
