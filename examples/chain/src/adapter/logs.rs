@@ -3,6 +3,7 @@
 mod range_size;
 mod reader;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -22,7 +23,7 @@ pub struct Log {
     pub height: Height,
     /// The transaction that made it.
     pub transaction: Hash,
-    /// Its position among the logs of the block, from 0.
+    /// Its position among the logs of the block, from 0; on some chains among those of its transaction.
     pub index: u64,
     /// The contract.
     pub address: Address,
@@ -109,13 +110,16 @@ pub(crate) fn check(filter: &LogFilter, scope: &LogScope, logs: &[Log]) -> Resul
             return Err(format!("{} has an address or a topic that was not asked for", named()));
         }
     }
+    let named = |log: &Log| format!("log {} at height {}", log.index, log.height);
+    let mut known = HashSet::with_capacity(logs.len());
+    if let Some(twice) = logs.iter().find(|log| !known.insert((log.height, log.transaction, log.index))) {
+        return Err(format!("{} is there twice", named(twice)));
+    }
     for pair in logs.windows(2) {
         let [one, next] = pair else { continue };
-        let named = |log: &Log| format!("log {} at height {}", log.index, log.height);
-        if (one.height, one.index) == (next.height, next.index) {
-            return Err(format!("{} is there twice", named(one)));
-        }
-        if (one.height, one.index) > (next.height, next.index) {
+        // Some chains count the logs of each transaction.
+        let is_behind = one.transaction == next.transaction && one.index > next.index;
+        if one.height > next.height || one.height == next.height && is_behind {
             return Err(format!("{} is behind {}", named(one), named(next)));
         }
         if (one.height == next.height) != (one.block == next.block) {

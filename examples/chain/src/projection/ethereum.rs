@@ -30,11 +30,13 @@ impl AccountTransaction for EthereumTransaction {
     }
 
     fn minted(&self) -> Amount {
-        wei(self.minted)
+        wei(self.minted.unwrap_or_default())
     }
 
     fn unknown_to_payer(&self) -> Option<UnknownPart> {
-        self.unknown_to_payee().or_else(|| self.fee.is_none().then_some(UnknownPart::Fee))
+        let fee = || self.fee.is_none().then_some(UnknownPart::Fee);
+        let minted = || self.minted.is_none().then_some(UnknownPart::Minted);
+        self.unknown_to_payee().or_else(fee).or_else(minted)
     }
 
     fn unknown_to_payee(&self) -> Option<UnknownPart> {

@@ -75,9 +75,10 @@ async fn receipts_belong_to_the_transactions_of_their_hash() {
         (json!([one, forged(&two, "blockHash", word('0'))]), both),
         (json!([one]), [Some(false), None]),
         (json!([two, other]), [None, Some(false)]),
-        (json!([]), [None, None]),
     ] {
         let block = read(&block, &receipts).await.unwrap();
+        let whole = if succeeded == both { Detail::Results } else { Detail::Transactions };
+        assert_eq!(block.detail, whole, "{receipts}");
         let found = block.transactions.iter().map(|transaction| transaction.succeeded);
         assert_eq!(found.collect::<Vec<_>>(), succeeded, "{receipts}");
         for (transaction, nonce) in block.transactions.iter().zip([7, 8]) {
@@ -101,10 +102,55 @@ async fn receipts_of_another_block_are_untrue() {
 /// They are asked for again, then by transaction: the node may index them a moment later, or another backend answer.
 #[tokio::test]
 async fn a_block_without_its_receipts_is_refused() {
-    let block = block_of(&[transaction(&word('a'), "0x7")]);
-    let error = failure(read(&block, &Value::Null).await);
-    assert!(matches!(error, ChainError::Refused { .. }), "{error:?}");
-    assert!(error.to_string().ends_with("it has the block, but not its receipts"), "{error}");
+    let signed = block_of(&[transaction(&word('a'), "0x7"), transaction(&word('b'), "0x8")]);
+    let deposits =
+        block_of(&['a', 'b'].map(|digit| forged(&transaction(&word(digit), "0x7"), "type", "0x7e")));
+    for block in [signed, deposits] {
+        for receipts in [Value::Null, json!([]), json!([receipt(&word('c'), &block)])] {
+            let error = failure(read(&block, &receipts).await);
+            assert!(matches!(error, ChainError::Refused { .. }), "{error:?}");
+            assert!(error.to_string().ends_with("it has the block, but not its receipts"), "{error}");
+        }
+    }
+}
+
+/// One receipt comes with those of the block, the other one by its transaction.
+#[tokio::test]
+async fn a_receipt_that_is_missing_among_those_of_the_block_is_asked_for_by_its_transaction() {
+    let [a, b] = ['a', 'b'].map(word);
+    for kind in ["0x2", "0x7e", "0x64", "0x69", "0xff"] {
+        let made = forged(&transaction(&b, "0x8"), "type", kind);
+        let block = block_of(&[transaction(&a, "0x7"), made]);
+        let (one, two, asked) = (receipt(&a, &block), receipt(&b, &block), hash(&block));
+        let wanted = b.clone();
+        let node = FakeNode::answering(move |method, parameters| match method {
+            "eth_getBlockReceipts" => result(&json!([one])),
+            "eth_getTransactionReceipt" => {
+                assert_eq!(parameters[0], *wanted);
+                result(&two)
+            }
+            _ => result(&block),
+        })
+        .await;
+        let read = node.client().block(asked, Detail::Results).await.unwrap().unwrap();
+        assert_eq!(read.detail, Detail::Results, "{kind}");
+        assert!(read.transactions.iter().all(|found| found.succeeded == Some(false)), "{kind}");
+    }
+}
+
+/// Whose transaction it is decides which wallet it changes.
+#[tokio::test]
+async fn a_block_with_a_transaction_of_nobody_known_is_not_read_in_full() {
+    let a = word('a');
+    let known = transaction(&a, "0x7");
+    for (listed, detail) in [
+        (known.clone(), Detail::Results),
+        (forged(&known, "from", Value::Null), Detail::Transactions),
+        (a.clone().into(), Detail::Transactions),
+    ] {
+        let block = block_of(&[listed]);
+        assert_eq!(read(&block, &json!([receipt(&a, &block)])).await.unwrap().detail, detail);
+    }
 }
 
 /// One node omits transactions, the other invents some.
@@ -207,6 +253,7 @@ async fn an_old_receipt_shows_a_success_by_the_gas_that_is_left() {
     for (gas, used, input, succeeded) in [
         ("0x7000", "0x6000", "0x01", Some(true)),
         ("0x6000", "0x6000", "0x01", None),
+        // A plain transfer. A contract that runs out of just this gas is not distinguished.
         ("0x5208", "0x5208", "0x", Some(true)),
         ("0x5208", "0x5208", "0x01", None),
     ] {

@@ -126,6 +126,31 @@ async fn a_hash_that_cannot_be_checked_names_the_cause_and_the_flag() {
     assert!(error.to_string().ends_with("use --trust-hashes (EthereumClient::trusting_hashes))"), "{error}");
 }
 
+/// A field that only newer headers have is in the hash if it is there: the node does not lie, it writes otherwise.
+#[tokio::test]
+async fn an_unreadable_field_of_newer_headers_is_no_lie() {
+    let header = wire_header(3, Hash([1; 32]));
+    for field in [
+        "baseFeePerGas",
+        "withdrawalsRoot",
+        "blobGasUsed",
+        "excessBlobGas",
+        "parentBeaconBlockRoot",
+        "requestsHash",
+        "blockAccessListHash",
+        "slotNumber",
+    ] {
+        let other = forged(&header, "hash", format!("0x{}", "7".repeat(64)));
+        let node = answering(forged(&other, field, json!({ "a": 1 }))).await;
+        let error = failure(node.client().head().await);
+        assert!(matches!(error, ChainError::Malformed { .. }), "{error:?}");
+        assert!(error.to_string().contains(&format!("no readable {field}")), "{error}");
+        let node = answering(forged(&other, field, Value::Null)).await;
+        let error = failure(node.client().head().await);
+        assert!(matches!(error, ChainError::Untrue { .. }), "{error:?}");
+    }
+}
+
 /// On Gnosis only the first headers are hashed otherwise; on others all are.
 #[tokio::test]
 async fn an_identity_needs_the_hash_of_block_0_or_trust_in_it() {

@@ -143,7 +143,6 @@ async fn logs_that_do_not_fit_the_question_are_untrue() {
         (vec![homeless], "a log names no block, position or transaction"),
         (vec![nameless], "a log names no block, position or transaction"),
         (vec![wire_log(3, 0), wire_log(3, 0)], "log 0 at height 3 is there twice"),
-        (vec![wire_log(4, 0), wire_log(3, 0)], "log 0 at height 4 is behind log 0 at height 3"),
         (vec![wire_log(3, 0), fork], "fit no one branch"),
     ] {
         let node = FakeNode::answering(move |_, _| result(&answer.clone().into())).await;
@@ -338,7 +337,7 @@ async fn a_range_is_read_whatever_the_provider_limits_and_ends_at_the_head() {
         (10, error(-32602, "block range too large"), 60),
         // It states more than it answers.
         (10, error(35, "ranges over 10000 blocks are not supported on free plan"), 60),
-        (1, error(-32005, "limit exceeded"), 240),
+        (1, error(-32005, "limit exceeded"), 260),
     ] {
         let (node, calls) = provider(limit, refusal.clone()).await;
         let reader = LogReader::new(node.client()).with_size(RangeSize::new(128, 128).unwrap());
@@ -401,4 +400,26 @@ async fn a_limited_rate_and_a_hiccup_change_no_size_and_are_asked_again() {
     }
     assert_eq!(steps, [1..=10, 0..=0, 0..=0, 0..=0, 11..=20, 21..=30]);
     assert_eq!(reader.size().blocks(), 10);
+}
+
+/// JSON-RPC promises no order, and on some chains each transaction counts its logs from 0.
+#[tokio::test]
+async fn logs_in_another_order_are_put_in_order_and_a_transaction_may_count_its_own() {
+    let of = |transaction: u8, index: u64| {
+        let own = forged(&wire_log(3, index), "transactionHash", format!("0x{}", word(transaction)));
+        forged(&own, "transactionIndex", format!("{transaction:#x}"))
+    };
+    let odd = |log: Value| forged(&log, "transactionIndex", json!({ "a": 1 }));
+    let second = |index| Log { transaction: word(2), ..log(3, index) };
+    let first = |index| Log { transaction: word(1), ..log(3, index) };
+    for (answer, expected) in [
+        (vec![wire_log(4, 0), wire_log(3, 1), wire_log(3, 0)], vec![log(3, 0), log(3, 1), log(4, 0)]),
+        (vec![of(2, 0), of(1, 1), of(1, 0)], vec![first(0), first(1), second(0)]),
+        (vec![of(1, 0), of(1, 1), of(2, 2)], vec![first(0), first(1), second(2)]),
+        (vec![odd(wire_log(3, 1)), odd(wire_log(3, 0))], vec![log(3, 0), log(3, 1)]),
+    ] {
+        let shown = format!("{answer:?}");
+        let node = FakeNode::answering(move |_, _| result(&answer.clone().into())).await;
+        assert_eq!(logs(&node.client(), &RANGE).await.unwrap(), Some(expected), "{shown}");
+    }
 }

@@ -1,11 +1,13 @@
 //! Nodes without `eth_getBlockReceipts`: a receipt by transaction.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use watchkeeper_chain::adapter::{ChainClient, ChainError};
 use watchkeeper_chain::{Detail, Hash};
 
@@ -147,7 +149,85 @@ async fn a_receipt_from_another_branch_is_unknown() {
         let read = node.client().block(asked, Detail::Results).await.unwrap().unwrap();
         let succeeded: Vec<_> = read.transactions.iter().map(|found| found.succeeded).collect();
         assert_eq!(succeeded, [Some(false), None]);
+        assert_eq!(read.detail, Detail::Transactions);
     }
+}
+
+/// A transaction may be pending again, or in another block, after a reorg.
+#[tokio::test]
+async fn a_receipt_by_transaction_must_name_its_block_or_the_height() {
+    let [a, b] = ['a', 'b'].map(word);
+    let block = block_of(&[transaction(&a, "0x7"), transaction(&b, "0x8")]);
+    let asked = hash(&block);
+    for (block_hash, number, succeeded) in [
+        (Value::Null, Value::Null, None),
+        (Value::Null, json!("0x4"), None),
+        (json!(word('0')), json!("?"), None),
+        (Value::Null, json!("0x3"), Some(false)),
+        (block["hash"].clone(), Value::Null, Some(false)),
+        (block["hash"].clone(), json!("0x3"), Some(false)),
+    ] {
+        let found = forged(&forged(&receipt(&b, &block), "blockHash", block_hash), "blockNumber", number);
+        let (shown, block) = (found.clone(), block.clone());
+        let node = FakeNode::answering(move |method, parameters| match method {
+            "eth_getBlockReceipts" => error(-32601, "Method not found"),
+            "eth_getTransactionReceipt" if parameters[0] == word('a') => result(&receipt(&word('a'), &block)),
+            "eth_getTransactionReceipt" => result(&found),
+            _ => result(&block),
+        })
+        .await;
+        let read = node.client().block(asked, Detail::Results).await.unwrap().unwrap();
+        assert_eq!(read.transactions[1].succeeded, succeeded, "{shown}");
+    }
+}
+
+/// The caller gives a block up while its receipts arrive, as an observer does after its time-out.
+#[tokio::test]
+async fn a_block_that_was_given_up_goes_on_where_it_was() {
+    let block = large_block(40);
+    let asked = Asked::default();
+    let inner = without_method(block.clone(), error(-32601, "Method not found"), Arc::clone(&asked));
+    // The first round of receipts is answered; the next one only when the test has given up.
+    let (answered, waiting) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let (seen, waits) = (Arc::clone(&answered), Arc::clone(&waiting));
+    let open = Arc::new(AtomicBool::new(false));
+    let is_open = Arc::clone(&open);
+    let node = FakeNode::serving(move |_, body| {
+        if body.starts_with(b"[") {
+            let refusal = json!({ "id": null, "error": { "code": -32600, "message": "batch requests are not supported" } });
+            return Some(refusal.to_string().into_response());
+        }
+        let is_receipt = String::from_utf8_lossy(&body).contains("eth_getTransactionReceipt");
+        if is_receipt && !is_open.load(Ordering::SeqCst) && seen.fetch_add(1, Ordering::SeqCst) >= 23 {
+            waits.notify_one();
+            return None;
+        }
+        Some(answer(&body, &inner))
+    })
+    .await;
+    let client = node.client();
+    // So that it is known that there are no batches.
+    open.store(true, Ordering::SeqCst);
+    client.identity().await.unwrap_err();
+    client.block(hash(&block), Detail::Results).await.unwrap().unwrap();
+    open.store(false, Ordering::SeqCst);
+    asked.lock().unwrap().clear();
+
+    let first = client.clone();
+    tokio::select! {
+        read = first.block(hash(&block), Detail::Results) => panic!("{read:?}"),
+        () = waiting.notified() => {}
+    }
+    let before = count(&asked, "eth_getTransactionReceipt");
+    assert!((16..=23).contains(&before), "{before}");
+    open.store(true, Ordering::SeqCst);
+    let read = client.block(hash(&block), Detail::Results).await.unwrap().unwrap();
+    assert_eq!(read.detail, Detail::Results);
+    assert!(read.transactions.iter().all(|found| found.succeeded == Some(false)));
+    // Of the first round nothing is asked again, nor of the whole block later.
+    assert_eq!(count(&asked, "eth_getTransactionReceipt") - before, 40 - 16);
+    client.block(hash(&block), Detail::Results).await.unwrap().unwrap();
+    assert_eq!(count(&asked, "eth_getTransactionReceipt") - before, 40 - 16 + 40);
 }
 
 #[tokio::test]

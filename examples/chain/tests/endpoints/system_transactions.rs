@@ -74,8 +74,33 @@ async fn deposits_mint_and_their_gas_costs_nothing() {
         (json!({ "type": "0x2", "mint": "0x64", "depositValue": "0x64" }), 0, 15),
     ] {
         let found = found(&fields).await;
-        assert_eq!(found.minted, number(&minted.to_string()), "{fields}");
+        assert_eq!(found.minted, Some(number(&minted.to_string())), "{fields}");
         assert_eq!(found.fee, Some(number(&fee.to_string())), "{fields}");
+    }
+}
+
+/// What is unknown is not zero.
+#[tokio::test]
+async fn an_amount_that_cannot_be_read_is_unknown() {
+    let some = Some(U256::from(100));
+    let ticket = |deposit: &str, refund_to: Value| json!({ "type": "0x69", "value": "0x0", "depositValue": deposit, "refundTo": refund_to });
+    for (fields, minted, fee) in [
+        (json!({ "type": "0x7e", "mint": "?" }), None, Some(U256::ZERO)),
+        (json!({ "type": "0x7e", "mint": { "a": 1 } }), None, Some(U256::ZERO)),
+        (json!({ "type": "0x64", "value": "?" }), None, Some(U256::ZERO)),
+        (ticket("?", address('2').into()), None, None),
+        // What a ticket pays too much goes to another account, or back to the sender: nothing says how much.
+        (ticket("0x64", address('2').into()), some, some),
+        (ticket("0x64", address('1').into()), some, None),
+        (ticket("0x64", "?".into()), some, None),
+        (ticket("0x0", address('1').into()), Some(U256::ZERO), Some(U256::ZERO)),
+        // On Celo gas may be paid in a token.
+        (json!({ "type": "0x7b", "feeCurrency": address('3') }), Some(U256::ZERO), None),
+        (json!({ "type": "0x7b", "feeCurrency": null }), Some(U256::ZERO), Some(U256::from(15))),
+        (json!({ "from": null }), Some(U256::ZERO), None),
+    ] {
+        let found = found(&fields).await;
+        assert_eq!((found.minted, found.fee), (minted, fee), "{fields}");
     }
 }
 
@@ -89,7 +114,7 @@ async fn what_failed_keeps_what_is_minted_only_on_the_op_stack() {
         let block = block_of(&[sent]);
         let read = read(&block, &json!([receipt(&a, &block)])).await.unwrap();
         let found = &read.transactions[0];
-        assert_eq!((found.succeeded, found.minted), (Some(false), U256::from(minted)), "{kind:#x}");
+        assert_eq!((found.succeeded, found.minted), (Some(false), Some(U256::from(minted))), "{kind:#x}");
     }
 }
 

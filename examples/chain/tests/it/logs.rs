@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use proptest::prelude::*;
-use tokio::time::{sleep, timeout};
+use tokio::time::{advance, sleep, timeout};
 use watchkeeper_chain::adapter::ethereum::Address;
 use watchkeeper_chain::adapter::{
     ChainClient, ChainError, ChainIdentity, Log, LogFilter, LogLimits, LogPiece, LogReader, LogScope,
@@ -26,6 +26,8 @@ struct Probe {
     most_in_flight: Arc<AtomicUsize>,
     /// Each question with this number, and its multiples, is limited in its rate.
     fails_each: Option<usize>,
+    /// An answer that is not there by then counts as too large, as with a real client.
+    limit: Option<Duration>,
 }
 
 #[async_trait]
@@ -63,7 +65,16 @@ impl ChainClient for Probe {
         let nth = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
         let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         self.most_in_flight.fetch_max(in_flight, Ordering::Relaxed);
-        sleep(Duration::from_millis(range.start() * 7 % 5)).await;
+        let answer = async {
+            sleep(Duration::from_millis(range.start() * 7 % 5)).await;
+            if self.limit.is_some() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        if timeout(self.limit.unwrap_or(Duration::MAX), answer).await.is_err() {
+            let (endpoint, reason) = ("n1".to_owned(), "it took too long".to_owned());
+            return Err(ChainError::RangeTooLarge { endpoint, method: "logs", reason, at_most: None });
+        }
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         if self.fails_each.is_some_and(|each| nth.is_multiple_of(each)) {
             return Err(ChainError::RateLimited { endpoint: "n1".to_owned(), retry_after: None });
@@ -105,7 +116,7 @@ fn probe(chain: &Chain, limits: LogLimits) -> Probe {
         }
     }
     let zero = Arc::<AtomicUsize>::default;
-    Probe { node, asked: zero(), in_flight: zero(), most_in_flight: zero(), fails_each: None }
+    Probe { node, asked: zero(), in_flight: zero(), most_in_flight: zero(), fails_each: None, limit: None }
 }
 
 /// A chain of this many blocks with one log each.
@@ -392,4 +403,33 @@ async fn the_highest_range_ends() {
     let mut walk =
         LogReader::new(probe.node).walk(LogFilter::default(), u64::MAX..=u64::MAX).with_head(u64::MAX);
     assert!(matches!(walk.next().await, Some(Err(LogsError::Missing { from: u64::MAX, to: u64::MAX }))));
+}
+
+/// Each answer comes in two steps, and must be there within 5 s, as with a request over a network.
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_takes_its_time_changes_no_size() {
+    let probe = Probe { limit: Some(Duration::from_secs(5)), ..probe(&plain(40), LogLimits::default()) };
+    let reader = LogReader::new(probe.clone()).with_size(RangeSize::new(5, 5).unwrap());
+    let mut walk = reader.walk(LogFilter::default(), 0..=39);
+    let mut pieces = Vec::new();
+    while let Some(piece) = walk.next().await {
+        pieces.push(piece.unwrap());
+        advance(Duration::from_secs(6)).await;
+    }
+    assert_eq!(heights(&pieces), (0..40).collect::<Vec<_>>());
+    assert_eq!((probe.asked.load(Ordering::Relaxed), reader.size().blocks()), (8, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_walk_asks_nothing_more() {
+    let probe = probe(&plain(40), LogLimits::default());
+    probe.node.script().latency = Duration::from_millis(100);
+    let reader = LogReader::new(probe.clone()).with_size(RangeSize::new(5, 5).unwrap());
+    let mut walk = reader.walk(LogFilter::default(), 0..=39).with_head(39);
+    timeout(Duration::from_millis(30), walk.next()).await.unwrap_err();
+    // Here, in the reader, in the walk, and in each of four questions.
+    assert_eq!(Arc::strong_count(&probe.asked), 7);
+    drop(walk);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(Arc::strong_count(&probe.asked), 2);
 }

@@ -5,8 +5,9 @@ use alloy::primitives::B256;
 use super::classify::Class;
 use super::failure::Fault;
 use super::message::Call;
+use super::receipts::Receipts;
 use super::rpc::Outcome;
-use super::wire::{self, Asked, Body, RequestId};
+use super::wire::{self, Body, ReceiptSource, RequestId};
 use super::{EthereumClient, EthereumTransaction};
 use crate::adapter::ChainError;
 use crate::{Block, Hash};
@@ -17,9 +18,9 @@ const RECEIPTS: &str = "eth_getBlockReceipts";
 const RECEIPT: &str = "eth_getTransactionReceipt";
 const TRANSACTION: &str = "eth_getTransactionByHash";
 
-/// How often a question is asked that is answered with nothing, though the node has announced what is asked for: another
-/// backend of its address may answer the next time.
-const ASKED: usize = 3;
+/// How often a question is asked that is answered with nothing, or with less than all, though the node has announced what
+/// is asked for: another backend of its address may answer the next time.
+const ATTEMPTS: usize = 3;
 
 impl EthereumClient {
     /// The block with its transactions, without results and so without a question for receipts.
@@ -28,7 +29,7 @@ impl EthereumClient {
         hash: Hash,
     ) -> Result<Option<Block<EthereumTransaction>>, ChainError> {
         let call = self.block_call(hash)?;
-        for _ in 0..ASKED {
+        for _ in 0..ATTEMPTS {
             if let Some(body) = self.body(hash, self.rpc.one(&call).await)? {
                 return Ok(Some(self.completed(body).await?.listed()));
             }
@@ -37,53 +38,63 @@ impl EthereumClient {
     }
 
     /// The block with its transactions and their results: in one batch, or with a receipt by transaction if the node
-    /// does not give those of a block.
+    /// does not return those of a block, or not all of them. Without some results it is a block of less detail.
     pub(super) async fn executed_block(
         &self,
         hash: Hash,
     ) -> Result<Option<Block<EthereumTransaction>>, ChainError> {
         let mut calls = vec![self.block_call(hash)?];
-        if self.has_block_receipts() {
+        if self.receipts.is_by_block() {
             calls.push(self.call(RECEIPTS, (B256::from(hash.0),))?);
         }
-        for _ in 0..ASKED {
+        for _ in 0..ATTEMPTS {
             let mut outcomes = self.rpc.several(&calls).await.into_iter();
             let Some(body) = self.body(hash, next(&mut outcomes))? else { continue };
             let body = self.completed(body).await?;
             if body.transactions.is_empty() {
                 return Ok(Some(Block::new(body.header, Vec::new())));
             }
-            let (receipts, asked) = match outcomes.next() {
-                Some(receipts) => self.receipts_of_block(&body, &calls[1], receipts).await?,
-                None => (self.receipts_by_transaction(&body).await?, Asked::ByTransaction),
-            };
-            return body.with(receipts, asked).map(Some).map_err(|error| self.wrong(RECEIPTS, error));
+            let mut found = self.receipts.unfinished(&hash);
+            if let Some(outcome) = outcomes.next() {
+                self.receipts_of_block(&body, &calls[1], outcome, &mut found).await?;
+            }
+            if !body.has_results(&found) {
+                self.receipts_by_transaction(&body, &mut found).await?;
+            }
+            if body.has_results(&found) {
+                self.receipts.finished(&hash);
+            }
+            return Ok(Some(body.with(&found)));
         }
         Ok(None)
     }
 
-    /// The receipts that the node gives for a block, or else by transaction. That it has no such method is remembered.
+    /// The receipts that the node returns for a block. That it has no such method is remembered.
     async fn receipts_of_block(
         &self,
         body: &Body,
         call: &Call,
         mut outcome: Outcome,
-    ) -> Result<(Vec<wire::Receipt>, Asked), ChainError> {
-        for _ in 0..ASKED {
+        found: &mut Receipts,
+    ) -> Result<(), ChainError> {
+        for attempt in 1..=ATTEMPTS {
             let json = match outcome {
                 Ok(json) => json,
                 Err(fault) if is_missing(&fault) => {
-                    self.forget_block_receipts();
-                    return Ok((self.receipts_by_transaction(body).await?, Asked::ByTransaction));
+                    self.receipts.refused_by_block();
+                    return Ok(());
                 }
                 Err(fault) => return Err(self.failure(RECEIPTS, &fault)),
             };
-            if let Some(receipts) = wire::receipts(&json).map_err(|error| self.wrong(RECEIPTS, error))? {
-                return Ok((receipts, Asked::ByBlock));
+            let receipts = wire::receipts(&json).map_err(|error| self.wrong(RECEIPTS, error))?;
+            let added = body.add(found, receipts.unwrap_or_default(), ReceiptSource::Block);
+            added.map_err(|error| self.wrong(RECEIPTS, error))?;
+            if attempt == ATTEMPTS || body.has_results(found) {
+                break;
             }
             outcome = self.rpc.one(call).await;
         }
-        Ok((self.receipts_by_transaction(body).await?, Asked::ByTransaction))
+        Ok(())
     }
 
     fn block_call(&self, hash: Hash) -> Result<Call, ChainError> {
@@ -119,26 +130,23 @@ impl EthereumClient {
         Ok(body)
     }
 
-    async fn receipts_by_transaction(&self, body: &Body) -> Result<Vec<wire::Receipt>, ChainError> {
-        let calls = body.transactions.iter().map(|listed| self.call(RECEIPT, (listed.hash(),)));
-        let mut calls = calls.collect::<Result<Vec<_>, _>>()?;
-        let mut receipts = Vec::with_capacity(calls.len());
-        for _ in 0..ASKED {
-            let outcomes = self.rpc.several(&calls).await;
-            let mut missing = Vec::new();
-            for (call, outcome) in calls.into_iter().zip(outcomes) {
-                let json = outcome.map_err(|fault| self.failure(RECEIPT, &fault))?;
-                match wire::receipt(&json) {
-                    Some(receipt) => receipts.push(receipt),
-                    None => missing.push(call),
-                }
+    /// Asks for the receipts that are left, as many at once as the node allows. What comes is kept, so that it is not
+    /// asked for again if this question is given up.
+    async fn receipts_by_transaction(&self, body: &Body, found: &mut Receipts) -> Result<(), ChainError> {
+        let mut wanted = body.without_receipt(found);
+        for _ in 0..ATTEMPTS {
+            let mut rest = &wanted[..];
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(self.rpc.at_once().min(rest.len()));
+                self.some_receipts(body, now, found).await?;
+                rest = later;
             }
-            calls = missing;
-            if calls.is_empty() {
+            wanted = body.without_result(found);
+            if wanted.is_empty() {
                 break;
             }
         }
-        if receipts.is_empty() && body.has_signed() {
+        if wanted.len() == body.without_result(&Receipts::new()).len() && !wanted.is_empty() {
             let reason = "it has the block, but not its receipts".to_owned();
             return Err(ChainError::Refused {
                 endpoint: self.endpoint().to_string(),
@@ -146,11 +154,37 @@ impl EthereumClient {
                 reason,
             });
         }
-        Ok(receipts)
+        Ok(())
+    }
+
+    async fn some_receipts(
+        &self,
+        body: &Body,
+        wanted: &[B256],
+        found: &mut Receipts,
+    ) -> Result<(), ChainError> {
+        let calls = wanted.iter().map(|hash| self.call(RECEIPT, (hash,)));
+        let calls = calls.collect::<Result<Vec<_>, _>>()?;
+        let (mut receipts, mut failed) = (Vec::new(), None);
+        for outcome in self.rpc.several(&calls).await {
+            match outcome {
+                Ok(json) => receipts.extend(wire::receipt(&json)),
+                Err(fault) => drop(failed.get_or_insert(fault)),
+            }
+        }
+        let added = body.add(found, receipts, ReceiptSource::Transaction);
+        added.map_err(|error| self.wrong(RECEIPT, error))?;
+        self.receipts.keep(body.header.hash, wanted.iter().filter_map(|hash| found.get(hash).cloned()));
+        match failed {
+            // It returns receipts in another way, and these not.
+            Some(fault) if is_missing(&fault) && !found.is_empty() => Ok(()),
+            Some(fault) => Err(self.failure(RECEIPT, &fault)),
+            None => Ok(()),
+        }
     }
 }
 
-/// Whether a node does not have a method, or not for a block's hash.
+/// Whether the fault is that a node does not have the method, or does not take the hash of a block for it.
 fn is_missing(fault: &Fault) -> bool {
     match fault {
         Fault::Node(_) => matches!(fault.class(), Class::NoMethod | Class::Misunderstood),
@@ -161,7 +195,7 @@ fn is_missing(fault: &Fault) -> bool {
     }
 }
 
-/// The outcome of the first question.
+/// The next outcome.
 fn next(outcomes: &mut impl Iterator<Item = Outcome>) -> Outcome {
     outcomes.next().unwrap_or_else(|| Err(Fault::Malformed("no answer".to_owned())))
 }

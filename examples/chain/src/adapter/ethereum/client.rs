@@ -1,6 +1,6 @@
 //! The client of an Ethereum node.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, U64, U256};
@@ -8,13 +8,13 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::classify::{Class, contains};
 use super::failure::Fault;
 use super::http::HttpTransport;
 use super::logs::{self, WireLog};
 use super::message::Call;
+use super::receipts::ReceiptMemory;
 use super::rpc::{Outcome, Rpc};
 use super::stated_range::at_most;
 use super::wire::{self, RequestId, WireError};
@@ -28,8 +28,6 @@ const CHAIN_ID: &str = "eth_chainId";
 const BALANCE: &str = "eth_getBalance";
 const LOGS: &str = "eth_getLogs";
 
-/// For how long a node without the receipts of a block is not asked for them.
-const WITHOUT_RECEIPTS: Duration = Duration::from_mins(10);
 /// How many blocks below the head nodes keep the state of.
 const STATES_KEPT: Height = 256;
 
@@ -44,8 +42,9 @@ const UNKNOWN_BLOCK: i64 = -39001;
 ///
 /// A block and its receipts come in one batch, which costs one round trip. A node that takes no batches, or smaller
 /// ones, is asked in smaller ones down to one by one, up to 16 requests at once. A node without
-/// `eth_getBlockReceipts` is asked for a receipt by transaction. Both are found out on the way, and remembered: larger batches are tried
-/// again after 500 requests, and the receipts of a block after 10 minutes.
+/// `eth_getBlockReceipts` is asked for a receipt by transaction. Both are found out on the way, and remembered: larger
+/// batches are tried again after 500 requests, and the method after 5 minutes. Receipts by transaction of a block that
+/// was given up are kept for the next question for it, so that a large block arrives in the end.
 ///
 /// If a node limits the rate of requests and returns for how long, no request is sent for that time, at most a minute:
 /// questions fail meanwhile. Clones share this, what was found out, and their connections.
@@ -54,8 +53,7 @@ pub struct EthereumClient {
     pub(super) rpc: Rpc,
     endpoint: Arc<Endpoint>,
     pub(super) recomputes_hashes: bool,
-    /// Since when the node is known to have no receipts by block.
-    without_receipts: Arc<Mutex<Option<Instant>>>,
+    pub(super) receipts: ReceiptMemory,
 }
 
 impl EthereumClient {
@@ -67,7 +65,7 @@ impl EthereumClient {
     pub fn new(endpoint: Endpoint) -> Result<Self, EndpointError> {
         let endpoint = Arc::new(endpoint);
         let rpc = Rpc::new(HttpTransport::new(Arc::clone(&endpoint))?, Duration::from_secs(5));
-        Ok(Self { rpc, endpoint, recomputes_hashes: true, without_receipts: Arc::default() })
+        Ok(Self { rpc, endpoint, recomputes_hashes: true, receipts: ReceiptMemory::default() })
     }
 
     /// Waits this long for an answer.
@@ -211,18 +209,6 @@ impl EthereumClient {
         ChainError::Busy { endpoint: self.endpoint.to_string(), method, reason: reason.to_owned() }
     }
 
-    /// Whether the node gives the receipts of a block, as far as is known. After a while it is asked again: it may have
-    /// refused them for a moment, or may be another one.
-    pub(super) fn has_block_receipts(&self) -> bool {
-        let since = *self.without_receipts.lock().unwrap_or_else(PoisonError::into_inner);
-        since.is_none_or(|since| since.elapsed() >= WITHOUT_RECEIPTS)
-    }
-
-    pub(super) fn forget_block_receipts(&self) {
-        let mut since = self.without_receipts.lock().unwrap_or_else(PoisonError::into_inner);
-        *since = Some(Instant::now());
-    }
-
     /// The error of a question for the logs of so many blocks; a range of several may have been too large.
     fn logs_failure(&self, blocks: u64, fault: &Fault) -> ChainError {
         let at_most = match (fault, fault.class()) {
@@ -337,20 +323,7 @@ fn has_no_final_block(message: &str, class: Class) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::advance;
-
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_node_without_receipts_by_block_is_asked_for_them_again_later() {
-        let client = EthereumClient::new("http://127.0.0.1:1".parse().unwrap()).unwrap();
-        assert!(client.has_block_receipts());
-        client.clone().forget_block_receipts();
-        advance(WITHOUT_RECEIPTS / 2).await;
-        assert!(!client.has_block_receipts());
-        advance(WITHOUT_RECEIPTS / 2).await;
-        assert!(client.has_block_receipts());
-    }
 
     #[test]
     fn a_tag_is_named_by_whole_words() {

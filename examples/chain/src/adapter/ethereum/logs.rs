@@ -1,7 +1,7 @@
 //! Questions for logs, and their answers, as JSON-RPC has them.
 
 use alloy::primitives::{Address, B256, Bytes, U64};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use crate::adapter::logs;
@@ -20,7 +20,15 @@ pub(super) struct WireLog {
     block_number: Option<U64>,
     log_index: Option<U64>,
     transaction_hash: Option<B256>,
+    /// Only for the order: in whatever form it is, no log fails for it.
+    #[serde(default, deserialize_with = "readable")]
+    transaction_index: Option<U64>,
     removed: Option<bool>,
+}
+
+fn readable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<U64>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).ok())
 }
 
 /// The parameter of `eth_getLogs`.
@@ -49,16 +57,24 @@ pub(super) fn parameter(filter: &LogFilter, scope: &LogScope) -> Value {
     parameter
 }
 
-/// The logs of an answer, checked against the question; else the contradiction as text.
+/// The logs of an answer, in the order of their blocks, checked against the question; else the contradiction as text.
+/// JSON-RPC promises no order.
 pub(super) fn logs(answer: Vec<WireLog>, filter: &LogFilter, scope: &LogScope) -> Result<Vec<Log>, String> {
-    let read = answer.into_iter().filter(|log| !log.is_pending(scope)).map(WireLog::read);
+    let mut answer: Vec<_> = answer.into_iter().filter(|log| !log.is_pending(scope)).collect();
+    answer.sort_by_key(WireLog::place);
+    let read = answer.into_iter().map(WireLog::read);
     let read = read.collect::<Result<Vec<_>, _>>()?;
     logs::check(filter, scope, &read)?;
     Ok(read)
 }
 
 impl WireLog {
-    /// Whether it is in none of the blocks that are asked for, but in the one that the node is making.
+    /// Its place on a branch. Within a block the transaction comes first, since some chains count the logs of each one.
+    fn place(&self) -> [Option<U64>; 3] {
+        [self.block_number, self.transaction_index, self.log_index]
+    }
+
+    /// Whether its block is not made yet: nodes add the logs of such a block to those that are asked for.
     fn is_pending(&self, scope: &LogScope) -> bool {
         let is_asked = |height: Height| match scope {
             LogScope::Block(_) => true,

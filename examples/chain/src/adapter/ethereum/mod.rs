@@ -46,6 +46,7 @@ mod http;
 mod logs;
 mod message;
 mod pace;
+mod receipts;
 mod rpc;
 mod stated_range;
 mod tls;

@@ -55,6 +55,11 @@ impl Rpc {
         Self { timeout, ..self }
     }
 
+    /// How many questions are under way at once, as far as is known.
+    pub(super) fn at_once(&self) -> usize {
+        self.batch_size.largest().max(1).saturating_mul(AT_ONCE)
+    }
+
     /// Asks one question.
     pub(super) async fn one(&self, call: &Call) -> Outcome {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);

@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
 use std::ops::RangeInclusive;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
-use futures_util::future::BoxFuture;
+use tokio::task::{Id, JoinError, JoinSet};
 use watchkeeper::report::debug_as_text;
 
 use super::{Log, LogFilter, LogScope, RangeSize, width};
@@ -19,8 +18,9 @@ use crate::adapter::{ChainClient, ChainError};
 /// Keep one for each node. Clones share what is remembered. By default it begins with 1,000 blocks at once
 /// ([`with_size`](Self::with_size)), and has 4 questions in flight ([`with_in_flight`](Self::with_in_flight)).
 ///
-/// A range is of the node's own branch. A reorg between two pieces goes unnoticed, so read up to a final block, and ask
-/// for the logs of newer blocks one by one, by their hash ([`LogScope::Block`]).
+/// A range is of the node's own branch. A reorg between two pieces goes unnoticed, and if several backends answer at one
+/// address, one that is behind may return fewer logs of a range near the head without an error. So read up to a final
+/// block, and ask for the logs of newer blocks one by one, by their hash ([`LogScope::Block`]).
 #[derive(Clone, Debug)]
 pub struct LogReader<C> {
     client: C,
@@ -57,7 +57,8 @@ impl<C: ChainClient> LogReader<C> {
     pub fn walk(&self, filter: LogFilter, range: RangeInclusive<Height>) -> LogWalk<C> {
         let (next, last) = (*range.start(), *range.end());
         let pieces = VecDeque::new();
-        LogWalk { reader: self.clone(), filter: Arc::new(filter), next, last, head: Head::Unknown, pieces }
+        let (reader, filter, tasks) = (self.clone(), Arc::new(filter), JoinSet::new());
+        LogWalk { reader, filter, next, last, head: Head::Unknown, pieces, tasks }
     }
 
     fn lock(&self) -> MutexGuard<'_, RangeSize> {
@@ -127,7 +128,12 @@ pub struct LogWalk<C> {
     head: Head,
     /// What follows `next` without a gap, up to the lower of `last` and the head; empty before it is known.
     pieces: VecDeque<Piece>,
+    /// The questions in flight, one for each piece that is asked.
+    tasks: JoinSet<Answer>,
 }
+
+/// The answer of a client.
+type Answer = Result<Option<Vec<Log>>, ChainError>;
 
 /// What a node has.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +151,7 @@ struct Piece {
 enum PieceState {
     /// To be asked, in as many parts as the size wants.
     Waits,
-    Asked(BoxFuture<'static, Result<Option<Vec<Log>>, ChainError>>),
+    Asked(Id),
     Answered(Vec<Log>),
     Failed(LogsError),
 }
@@ -165,9 +171,13 @@ impl<C: ChainClient> LogWalk<C> {
 
     /// The next piece, right above the one before; `None` at the end of the range or above the head of the node.
     ///
-    /// The head is asked once. A call after `None` asks for it again if the range goes on above it. A refusal for the
-    /// size is asked again in smaller parts. Another failure, such as a limited rate, is returned once every piece below
-    /// it was, and changes no size; the next call asks again, so wait before it.
+    /// The head is asked for by the first call, and by each call that finds all returned up to the head that it knows, if
+    /// the range goes on above it. A refusal for the size is asked again in smaller parts. Another failure, such as a
+    /// limited rate, is returned once every piece below it was, and changes no size; the next call asks again, so wait
+    /// before it.
+    ///
+    /// Questions are tasks of the Tokio runtime that calls this: they go on between two calls, however long the caller
+    /// takes, and end when the walk is dropped.
     ///
     /// # Errors
     ///
@@ -193,9 +203,10 @@ impl<C: ChainClient> LogWalk<C> {
                 PieceState::Waits | PieceState::Asked(_) => {}
             }
             self.ask_more();
-            let answers = poll_fn(|context| self.poll(context)).await;
-            for (nth, answer) in answers {
-                self.answered(nth, answer);
+            let mut joined = self.tasks.join_next_with_id().await;
+            while let Some(answer) = joined {
+                self.joined(answer);
+                joined = self.tasks.try_join_next_with_id();
             }
         }
     }
@@ -243,27 +254,25 @@ impl<C: ChainClient> LogWalk<C> {
             }
             let (client, filter) = (self.reader.client.clone(), Arc::clone(&self.filter));
             let scope = LogScope::Range(from..=end);
-            let asked = Box::pin(async move { client.logs(&filter, &scope).await });
-            self.pieces[nth] = Piece { range: from..=end, state: PieceState::Asked(asked) };
+            let asked = self.tasks.spawn(async move { client.logs(&filter, &scope).await });
+            self.pieces[nth] = Piece { range: from..=end, state: PieceState::Asked(asked.id()) };
         }
     }
 
-    /// The answers that are there; at least one.
-    #[expect(clippy::type_complexity, reason = "the answer of a client, with its place")]
-    fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Vec<(usize, Result<Option<Vec<Log>>, ChainError>)>> {
-        let asked = self.pieces.iter_mut().zip(0..).filter_map(|(piece, nth)| match &mut piece.state {
-            PieceState::Asked(asked) => Some((nth, asked)),
-            _ => None,
-        });
-        let answers = asked.filter_map(|(nth, asked)| match asked.as_mut().poll(context) {
-            Poll::Ready(answer) => Some((nth, answer)),
-            Poll::Pending => None,
-        });
-        let answers: Vec<_> = answers.collect();
-        if answers.is_empty() { Poll::Pending } else { Poll::Ready(answers) }
+    /// A question has ended.
+    fn joined(&mut self, answer: Result<(Id, Answer), JoinError>) {
+        let id = answer.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let is_asked = |piece: &Piece| matches!(piece.state, PieceState::Asked(asked) if asked == id);
+        let Some(nth) = self.pieces.iter().position(is_asked) else { return };
+        match answer {
+            Ok((_, answer)) => self.answered(nth, answer),
+            Err(error) => {
+                self.pieces[nth].state = PieceState::Waits;
+                if error.is_panic() {
+                    resume_unwind(error.into_panic());
+                }
+            }
+        }
     }
 
     fn answered(&mut self, nth: usize, answer: Result<Option<Vec<Log>>, ChainError>) {

@@ -23,7 +23,7 @@ fn ether(id: u64, from: u8, to: u8, value: Option<u64>) -> EthereumTransaction {
         value: value.map(alloy_value),
         nonce: Some(0),
         signed: false,
-        minted: alloy_value(0),
+        minted: Some(alloy_value(0)),
         fee: Some(alloy_value(0)),
         succeeded: Some(true),
     }
@@ -63,7 +63,7 @@ fn fault<L: Ledger>(view: &WalletsView<L>, name: &str) -> Option<Fault> {
 #[test]
 fn a_deposit_that_mints_is_received_before_it_is_paid() {
     let deposit = |from, to, minted: u64, value: u64| EthereumTransaction {
-        minted: alloy_value(minted),
+        minted: Some(alloy_value(minted)),
         ..ether(10, from, to, Some(value))
     };
     let failed = EthereumTransaction { succeeded: Some(false), ..deposit(1, 2, 5_000, 9_000) };
@@ -89,9 +89,10 @@ fn a_deposit_that_mints_is_received_before_it_is_paid() {
 #[test]
 fn a_transaction_with_an_unknown_part_makes_only_its_own_wallets_unknown() {
     let whole = || ether(10, 1, 2, Some(5));
-    let cases: [(EthereumTransaction, [Option<UnknownPart>; 2]); 7] = [
+    let cases: [(EthereumTransaction, [Option<UnknownPart>; 2]); 8] = [
         (whole(), [None; 2]),
         (EthereumTransaction { fee: None, ..whole() }, [Some(UnknownPart::Fee), None]),
+        (EthereumTransaction { minted: None, ..whole() }, [Some(UnknownPart::Minted), None]),
         (EthereumTransaction { value: None, ..whole() }, [Some(UnknownPart::Value); 2]),
         (EthereumTransaction { succeeded: None, fee: None, ..whole() }, [Some(UnknownPart::Success); 2]),
         (EthereumTransaction { value: None, succeeded: Some(false), ..whole() }, [None; 2]),

@@ -129,13 +129,26 @@ impl WireHeader<'_> {
         )))
     }
 
-    /// The hash that Ethereum has for these fields, and the names of those that are missing.
+    /// The hash that Ethereum has for these fields, and the names of those that are missing or cannot be read.
     fn computed(&self, read: &Header, missing: &mut Vec<&'static str>) -> B256 {
         fn take<T>(value: Option<T>, field: &mut T, name: &'static str, missing: &mut Vec<&'static str>) {
             match value {
                 Some(value) => *field = value,
                 None => missing.push(name),
             }
+        }
+        /// A field that only newer headers have.
+        fn optional<'a, T>(
+            odd: &Odd<'a>,
+            read: impl FnOnce(&Odd<'a>) -> Option<T>,
+            name: &'static str,
+            missing: &mut Vec<&'static str>,
+        ) -> Option<T> {
+            let value = read(odd);
+            if value.is_none() && !odd.is_missing() {
+                missing.push(name);
+            }
+            value
         }
         let mut header = <types::Header>::default().inner;
         header.parent_hash = read.parent.0.into();
@@ -160,14 +173,16 @@ impl WireHeader<'_> {
             "nonce",
             missing,
         );
-        header.base_fee_per_gas = self.base_fee_per_gas.small();
-        header.withdrawals_root = self.withdrawals_root.hash();
-        header.blob_gas_used = self.blob_gas_used.small();
-        header.excess_blob_gas = self.excess_blob_gas.small();
-        header.parent_beacon_block_root = self.parent_beacon_block_root.hash();
-        header.requests_hash = self.requests_hash.hash();
-        header.block_access_list_hash = self.block_access_list_hash.hash();
-        header.slot_number = self.slot_number.small();
+        header.base_fee_per_gas = optional(&self.base_fee_per_gas, Odd::small, "baseFeePerGas", missing);
+        header.withdrawals_root = optional(&self.withdrawals_root, Odd::hash, "withdrawalsRoot", missing);
+        header.blob_gas_used = optional(&self.blob_gas_used, Odd::small, "blobGasUsed", missing);
+        header.excess_blob_gas = optional(&self.excess_blob_gas, Odd::small, "excessBlobGas", missing);
+        header.parent_beacon_block_root =
+            optional(&self.parent_beacon_block_root, Odd::hash, "parentBeaconBlockRoot", missing);
+        header.requests_hash = optional(&self.requests_hash, Odd::hash, "requestsHash", missing);
+        header.block_access_list_hash =
+            optional(&self.block_access_list_hash, Odd::hash, "blockAccessListHash", missing);
+        header.slot_number = optional(&self.slot_number, Odd::small, "slotNumber", missing);
         header.hash_slow()
     }
 }

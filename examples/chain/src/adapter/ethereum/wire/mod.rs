@@ -8,9 +8,9 @@ mod odd;
 mod system;
 mod transaction;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use alloy::primitives::U256;
+use alloy::primitives::{B256, U256};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -59,11 +59,11 @@ struct WireBody {
 
 /// Where receipts come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// All of one block, by its hash.
-    ByBlock,
-    /// One by one: a node may give that of another branch's block.
-    ByTransaction,
+pub(super) enum ReceiptSource {
+    /// All of one block were asked for, by its hash.
+    Block,
+    /// One by one: a node may return that of another branch's block. So each must name its block, or at least the height.
+    Transaction,
 }
 
 /// A number in any form; `None` for null.
@@ -129,40 +129,64 @@ pub(super) fn listed(json: &RawValue, asked: &Listed) -> Option<Listed> {
 }
 
 impl Body {
-    /// Whether somebody signed one of its transactions.
-    pub(super) fn has_signed(&self) -> bool {
-        self.transactions.iter().any(Listed::is_signed)
-    }
-
     /// Without results.
     pub(super) fn listed(self) -> Block<EthereumTransaction> {
         let transactions = self.transactions.iter().map(|listed| listed.with(None)).collect();
         Block { header: self.header, transactions, detail: Detail::Transactions }
     }
 
-    /// With results: receipts belong to the transactions of their hash, in any order. A transaction without one has
-    /// none, and a receipt without a transaction is left out, since some chains have those.
-    pub(super) fn with(
-        self,
+    /// Adds the receipts that are of this block and of one of its transactions. Receipts come in any order, and some
+    /// chains have receipts without a transaction.
+    pub(super) fn add(
+        &self,
+        found: &mut HashMap<B256, Receipt>,
         receipts: Vec<Receipt>,
-        asked: Asked,
-    ) -> Result<Block<EthereumTransaction>, WireError> {
-        let mut by_transaction = HashMap::with_capacity(receipts.len());
-        for receipt in receipts {
-            by_transaction.entry(receipt.transaction).or_insert(receipt);
-        }
+        source: ReceiptSource,
+    ) -> Result<(), WireError> {
         let here = self.header.hash;
-        let mut transactions = Vec::with_capacity(self.transactions.len());
-        for listed in &self.transactions {
-            let receipt = by_transaction.get(&listed.hash);
-            let other = receipt.and_then(|receipt| receipt.block).filter(|block| block.0 != here.0);
-            if let (Some(other), Asked::ByBlock) = (other, asked) {
-                let (hash, other) = (Hash(listed.hash.0), Hash(other.0));
-                let reason = format!("the receipt of transaction {hash} in block {here} is of block {other}");
-                return Err(WireError::Untrue(reason));
+        let listed: HashSet<_> = self.transactions.iter().map(|listed| listed.hash).collect();
+        for receipt in receipts.into_iter().filter(|receipt| listed.contains(&receipt.transaction)) {
+            let other = receipt.block.filter(|block| block.0 != here.0);
+            let is_of_height = receipt.height == Some(self.header.height);
+            match (source, other) {
+                (ReceiptSource::Block, Some(other)) => {
+                    let (hash, other) = (Hash(receipt.transaction.0), Hash(other.0));
+                    let reason =
+                        format!("the receipt of transaction {hash} in block {here} is of block {other}");
+                    return Err(WireError::Untrue(reason));
+                }
+                (ReceiptSource::Transaction, Some(_)) => {}
+                (ReceiptSource::Transaction, None) if receipt.block.is_none() && !is_of_height => {}
+                (_, None) => {
+                    found.entry(receipt.transaction).or_insert(receipt);
+                }
             }
-            transactions.push(listed.with(receipt.filter(|_| other.is_none())));
         }
-        Ok(Block::new(self.header, transactions))
+        Ok(())
+    }
+
+    /// The transactions that have no receipt.
+    pub(super) fn without_receipt(&self, found: &HashMap<B256, Receipt>) -> Vec<B256> {
+        self.transactions.iter().map(|listed| listed.hash).filter(|hash| !found.contains_key(hash)).collect()
+    }
+
+    /// The transactions that have no receipt, though such a transaction has one on every chain.
+    pub(super) fn without_result(&self, found: &HashMap<B256, Receipt>) -> Vec<B256> {
+        let lacks = |listed: &&Listed| listed.has_receipt() && !found.contains_key(&listed.hash);
+        self.transactions.iter().filter(lacks).map(|listed| listed.hash).collect()
+    }
+
+    /// Whether no result is missing.
+    pub(super) fn has_results(&self, found: &HashMap<B256, Receipt>) -> bool {
+        self.transactions.iter().all(|listed| !listed.has_receipt() || found.contains_key(&listed.hash))
+    }
+
+    /// With the results that were found. If some are missing, or it is unknown whose transaction one is, this is a block
+    /// of less detail.
+    pub(super) fn with(self, found: &HashMap<B256, Receipt>) -> Block<EthereumTransaction> {
+        let is_whole = self.has_results(found) && self.transactions.iter().all(Listed::has_sender);
+        let detail = if is_whole { Detail::Results } else { Detail::Transactions };
+        let transactions = self.transactions.iter().map(|listed| listed.with(found.get(&listed.hash)));
+        Block { header: self.header, transactions: transactions.collect(), detail }
     }
 }

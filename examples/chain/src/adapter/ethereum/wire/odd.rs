@@ -36,6 +36,11 @@ impl Odd<'_> {
         }
     }
 
+    /// The same, and zero for what is missing.
+    pub(super) fn number_or_zero(&self) -> Option<U256> {
+        if self.is_missing() { Some(U256::ZERO) } else { self.number() }
+    }
+
     pub(super) fn small(&self) -> Option<u64> {
         self.number()?.try_into().ok()
     }

@@ -2,6 +2,8 @@
 
 use alloy::primitives::{Address, U256};
 
+use super::odd::Odd;
+
 /// Arbitrum: a deposit of ether from the parent chain. Its value is minted to `from` and passed on to `to`.
 const ARBITRUM_DEPOSIT: u64 = 0x64;
 /// Arbitrum: a retryable ticket is executed. Its value comes to `from` out of escrow, and goes back there after a
@@ -35,51 +37,90 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// `kind` is the type of the transaction, `r` and `s` its signature, as far as the node gives them.
-    pub(super) fn new(kind: Option<u64>, from: Address, r: Option<U256>, s: Option<U256>) -> Self {
-        let is_from_nobody = from.is_zero();
+    /// `kind` is the type of the transaction, `r` and `s` its signature, as far as the node returns them.
+    pub(super) fn new(kind: Option<u64>, from: Option<Address>, r: Option<U256>, s: Option<U256>) -> Self {
+        let is_from_nobody = from.is_some_and(|from| from.is_zero());
         let has_unsigned_type = matches!(
             kind,
             Some(0x64..=0x6a | OP_DEPOSIT | BOR_STATE_SYNC | ZKSYNC_UPGRADE | ZKSYNC_PRIORITY)
         );
         let is_blank = matches!((r, s), (Some(r), Some(s)) if r.is_zero() && s.is_zero());
         let is_blank = is_blank && kind != Some(ZKSYNC_ACCOUNT);
-        Self { kind, is_signed: !(is_from_nobody || has_unsigned_type || is_blank), is_from_nobody }
+        let is_signed = from.is_some() && !(is_from_nobody || has_unsigned_type || is_blank);
+        Self { kind, is_signed, is_from_nobody }
     }
 
     pub(super) fn is_signed(self) -> bool {
         self.is_signed
     }
 
-    /// What `from` receives before it pays. `mint` and `deposit` are the fields `mint` and `depositValue`.
+    /// Whether such a transaction has a receipt on every chain. The state sync of Polygon has none on some nodes.
+    pub(super) fn has_receipt(self) -> bool {
+        match self.kind {
+            Some(BOR_STATE_SYNC) => false,
+            Some(0x64..=0x6a | OP_DEPOSIT | ZKSYNC_UPGRADE | ZKSYNC_PRIORITY) => true,
+            _ => !self.is_from_nobody,
+        }
+    }
+
+    /// What `from` receives before it pays; `None` if that is unknown. `mint` and `deposit` are the fields `mint` and
+    /// `depositValue`, zero if they are absent.
     pub(super) fn minted(
         self,
         value: Option<U256>,
         mint: Option<U256>,
         deposit: Option<U256>,
         succeeded: Option<bool>,
-    ) -> U256 {
-        let minted = match self.kind {
-            Some(OP_DEPOSIT) => mint,
-            Some(ARBITRUM_DEPOSIT) => value,
-            Some(ARBITRUM_TICKET) => deposit,
+    ) -> Option<U256> {
+        match (self.kind, succeeded) {
+            (Some(OP_DEPOSIT), _) => mint,
+            (Some(ARBITRUM_TICKET), _) => deposit,
+            (Some(ARBITRUM_DEPOSIT), _) | (Some(ARBITRUM_RETRY | ZKSYNC_PRIORITY), Some(true)) => value,
+            (Some(ARBITRUM_RETRY | ZKSYNC_PRIORITY), None) => value.filter(U256::is_zero),
             // What failed is refunded elsewhere.
-            Some(ARBITRUM_RETRY | ZKSYNC_PRIORITY) if succeeded != Some(false) => value,
-            _ => None,
-        };
-        minted.unwrap_or_default()
+            _ => Some(U256::ZERO),
+        }
     }
 
-    /// What `from` pays, if its receipt does not decide that: gas that was paid for on the parent chain costs nothing
-    /// here, whatever price a receipt has.
-    pub(super) fn fixed_fee(self, deposit: Option<U256>) -> Option<U256> {
+    /// What decides what `from` pays. Gas that was paid for on the parent chain costs nothing here, whatever price a
+    /// receipt has.
+    pub(super) fn fee(self, deposit: Option<U256>, refunds: Refunds, succeeded: Option<bool>) -> FeeRule {
         match self.kind {
-            Some(ARBITRUM_TICKET) => Some(deposit.unwrap_or_default()),
+            Some(ARBITRUM_TICKET) => {
+                let leaves = refunds == Refunds::ToOthers && succeeded != Some(false);
+                FeeRule::Fixed(deposit.filter(|deposit| leaves || deposit.is_zero()))
+            }
             Some(
                 ARBITRUM_DEPOSIT | ARBITRUM_RETRY | ARBITRUM_INTERNAL | OP_DEPOSIT | BOR_STATE_SYNC
                 | ZKSYNC_UPGRADE | ZKSYNC_PRIORITY,
-            ) => Some(U256::ZERO),
-            _ => self.is_from_nobody.then_some(U256::ZERO),
+            ) => FeeRule::Fixed(Some(U256::ZERO)),
+            _ if self.is_from_nobody => FeeRule::Fixed(Some(U256::ZERO)),
+            _ => FeeRule::Gas,
         }
+    }
+}
+
+/// What decides what a transaction costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FeeRule {
+    /// Its type; `None` if the amount is unknown.
+    Fixed(Option<U256>),
+    /// Its gas, by its receipt.
+    Gas,
+}
+
+/// Who receives what a ticket of Arbitrum pays too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refunds {
+    ToOthers,
+    /// To its sender, or perhaps to it: no field says how much.
+    ToSender,
+}
+
+impl Refunds {
+    /// `refund_to` is the field `refundTo`.
+    pub(super) fn new(from: Option<Address>, refund_to: &Odd<'_>) -> Self {
+        let is_other = refund_to.address().is_some_and(|to| Some(to) != from);
+        if refund_to.is_missing() || is_other { Self::ToOthers } else { Self::ToSender }
     }
 }

@@ -6,11 +6,12 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
 use super::odd::Odd;
-use super::system::Origin;
+use super::system::{FeeRule, Origin, Refunds};
 use crate::Hash;
 use crate::adapter::ethereum::EthereumTransaction;
 
-/// The gas of a plain transfer, which has no code that could fail.
+/// The gas of a plain transfer to an account, which cannot fail. A contract that is called without data and with just
+/// this gas may run out of it, which is not distinguished.
 const TRANSFER_GAS: u64 = 21_000;
 
 /// A transaction as a block lists it.
@@ -24,7 +25,7 @@ pub(in crate::adapter::ethereum) struct Listed {
 /// A transaction without its result. What the node leaves out is `None`.
 #[derive(Debug)]
 struct Fields {
-    from: Address,
+    from: Option<Address>,
     to: Option<Address>,
     value: Option<U256>,
     nonce: Option<u64>,
@@ -33,6 +34,8 @@ struct Fields {
     has_data: bool,
     mint: Option<U256>,
     deposit: Option<U256>,
+    refunds: Refunds,
+    pays_in_token: bool,
     origin: Origin,
 }
 
@@ -65,6 +68,10 @@ struct WireTransaction<'a> {
     mint: Odd<'a>,
     #[serde(borrow, default)]
     deposit_value: Odd<'a>,
+    #[serde(borrow, default)]
+    refund_to: Odd<'a>,
+    #[serde(borrow, default)]
+    fee_currency: Odd<'a>,
 }
 
 /// What became of a transaction.
@@ -73,6 +80,8 @@ pub(in crate::adapter::ethereum) struct Receipt {
     pub(super) transaction: B256,
     /// The block that it is in, if the node says so.
     pub(super) block: Option<B256>,
+    /// The height of that block, the same.
+    pub(super) height: Option<u64>,
     status: Option<bool>,
     /// Before the Byzantium fork it had the state here, and no status.
     has_root: bool,
@@ -89,6 +98,8 @@ struct WireReceipt<'a> {
     transaction_hash: Odd<'a>,
     #[serde(borrow, default)]
     block_hash: Odd<'a>,
+    #[serde(borrow, default)]
+    block_number: Odd<'a>,
     #[serde(borrow, default)]
     status: Odd<'a>,
     #[serde(borrow, default)]
@@ -118,13 +129,23 @@ impl Listed {
         self.fields.as_ref().is_some_and(|fields| fields.origin.is_signed())
     }
 
+    /// Whether it has a receipt on every chain.
+    pub(super) fn has_receipt(&self) -> bool {
+        self.fields.as_ref().is_none_or(|fields| fields.origin.has_receipt())
+    }
+
+    /// Whether it is known whose transaction it is.
+    pub(super) fn has_sender(&self) -> bool {
+        self.fields.as_ref().is_some_and(|fields| fields.from.is_some())
+    }
+
     /// With its result, as far as that is known.
     pub(super) fn with(&self, receipt: Option<&Receipt>) -> EthereumTransaction {
         let hash = Hash(self.hash.0);
         let Some(fields) = &self.fields else {
             let from = Address::ZERO;
             let (to, value, nonce, fee, succeeded) = (None, None, None, None, None);
-            let minted = U256::ZERO;
+            let minted = None;
             return EthereumTransaction {
                 hash,
                 from,
@@ -139,16 +160,19 @@ impl Listed {
         };
         let succeeded = receipt.and_then(|receipt| fields.succeeded(receipt));
         let created = receipt.and_then(|receipt| receipt.contract).filter(|_| succeeded != Some(false));
-        let fee = fields.origin.fixed_fee(fields.deposit);
+        let fee = fields.origin.fee(fields.deposit, fields.refunds, succeeded);
         EthereumTransaction {
             hash,
-            from: fields.from,
+            from: fields.from.unwrap_or_default(),
             to: fields.to.or(created),
             value: fields.value,
             nonce: fields.nonce,
             signed: fields.origin.is_signed(),
             minted: fields.origin.minted(fields.value, fields.mint, fields.deposit, succeeded),
-            fee: fee.or_else(|| fields.fee(receipt?)),
+            fee: match fee {
+                FeeRule::Fixed(fee) => fee,
+                FeeRule::Gas => receipt.and_then(|receipt| fields.fee(receipt)),
+            },
             succeeded,
         }
     }
@@ -156,6 +180,9 @@ impl Listed {
 
 impl Fields {
     fn fee(&self, receipt: &Receipt) -> Option<U256> {
+        if self.pays_in_token || self.from.is_none() {
+            return None;
+        }
         let price = receipt.price.or(self.gas_price)?;
         Some(U256::from(receipt.gas_used?).saturating_mul(price).saturating_add(receipt.blobs))
     }
@@ -195,7 +222,8 @@ impl<'de> Visitor<'de> for ListedVisitor {
         let wire = WireTransaction::deserialize(MapAccessDeserializer::new(fields))?;
         let none = || de::Error::custom("the hash of a transaction is none");
         let hash = wire.hash.hash().ok_or_else(none)?;
-        let from = wire.from.address().unwrap_or_default();
+        let from = wire.from.address();
+        let native = wire.fee_currency.is_missing() || wire.fee_currency.address() == Some(Address::ZERO);
         let fields = Fields {
             from,
             to: wire.to.address(),
@@ -204,11 +232,19 @@ impl<'de> Visitor<'de> for ListedVisitor {
             gas: wire.gas.small(),
             gas_price: wire.gas_price.number(),
             has_data: wire.input.bytes().is_none_or(|data| !data.is_empty()),
-            mint: wire.mint.number(),
-            deposit: wire.deposit_value.number(),
+            mint: wire.mint.number_or_zero(),
+            deposit: wire.deposit_value.number_or_zero(),
+            refunds: Refunds::new(from, &wire.refund_to),
+            pays_in_token: !native,
             origin: Origin::new(wire.kind.small(), from, wire.r.number(), wire.s.number()),
         };
         Ok(Listed { hash, fields: Some(fields) })
+    }
+}
+
+impl Receipt {
+    pub(in crate::adapter::ethereum) fn transaction(&self) -> B256 {
+        self.transaction
     }
 }
 
@@ -220,6 +256,7 @@ impl<'de> Deserialize<'de> for Receipt {
         Ok(Self {
             transaction: wire.transaction_hash.hash().ok_or_else(none)?,
             block: wire.block_hash.hash().filter(|hash| !hash.is_zero()),
+            height: wire.block_number.small(),
             status: wire.status.number().map(|status| !status.is_zero()),
             has_root: !wire.root.is_missing(),
             gas_used: wire.gas_used.small(),
