@@ -150,7 +150,7 @@ impl Drawn {
     /// A question is in flight since this cycle, or since the last one.
     pub(super) fn in_flight(&mut self, node: &str, question: Question, is_late: bool) -> &mut Self {
         let cycle = self.facts.cycle() - u64::from(is_late);
-        let since = self.now - Duration::from_secs(u64::from(is_late));
+        let since = self.now.checked_sub(Duration::from_secs(u64::from(is_late))).unwrap();
         self.flights.push(Flight { node: node.into(), question, cycle, since });
         self
     }
