@@ -182,6 +182,33 @@ async fn two_backends_on_growing_forks_are_switched_between_until_they_are_repor
 }
 
 /// ```text
+/// g - a1 - ... - a19 - a20 - ... - a22
+///                   \
+///                     b20 - b21 - ...      nine of ten answers from the hundredth look on; the others are a22
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_true_reorg_of_an_address_that_flaps_is_followed_although_one_backend_is_stale() {
+    let tree = Tree::new(&format!("{}\n{}", long("a", 22), branch("a19", "b", 20..=420)));
+    let (one, other) = (tree.node("a22"), tree.node("a20"));
+    let look = Arc::new(AtomicUsize::new(0));
+    let now = Arc::clone(&look);
+    let address = Balanced::new([&one, &other], move |call| {
+        let is_after = now.load(Ordering::Relaxed) >= 100;
+        if is_after { usize::from(call % 10 != 9) } else { call % 2 }
+    });
+    let advance = |at| {
+        look.store(at, Ordering::Relaxed);
+        if at >= 100 {
+            tree.advance(&other, &format!("b{}", at - 76));
+        }
+    };
+    let (words, tip) = looks(address, advance).await;
+    assert_eq!([count(&words, "reorged a22 a21 a20 to b20"), count(&words, "reorged")], [1, 1], "{words:?}");
+    assert_eq!(count(&words, "reverted"), 0, "{words:?}");
+    assert!(tip.unwrap().height >= 320, "{}", show(tip));
+}
+
+/// ```text
 /// g - a1 - ... - a10        n1 goes back to a8, and stays there
 /// ```
 #[tokio::test(start_paused = true)]

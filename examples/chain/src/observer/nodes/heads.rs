@@ -26,11 +26,13 @@ pub(super) struct Heads {
     flaps: Flaps,
 }
 
-/// Consecutive answers that speak against the accepted head.
+/// Answers that speak against the accepted head, without one between that speaks for it and counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Doubt {
     since: Instant,
-    looks: u32,
+    answers: u32,
+    /// How many answers between them were on the accepted head's branch: see [`Heads::outvote`].
+    outvoted: u32,
     /// The last of them.
     head: Header,
     /// The one before, if it was another head, and how many there had been by then.
@@ -40,11 +42,11 @@ struct Doubt {
 impl Doubt {
     /// With one more answer.
     fn with(doubt: Option<Self>, head: Header, now: Instant) -> Self {
-        let Some(Self { since, looks, head: last, earlier }) = doubt else {
-            return Self { since: now, looks: 1, head, earlier: None };
+        let Some(Self { since, answers, outvoted, head: last, earlier }) = doubt else {
+            return Self { since: now, answers: 1, outvoted: 0, head, earlier: None };
         };
-        let earlier = if last == head { earlier } else { Some((last, looks)) };
-        Self { since, looks: looks.saturating_add(1), head, earlier }
+        let earlier = if last == head { earlier } else { Some((last, answers)) };
+        Self { since, answers: answers.saturating_add(1), outvoted, head, earlier }
     }
 }
 
@@ -53,7 +55,7 @@ impl Doubt {
 struct Provisional {
     before: Header,
     since: Instant,
-    looks: u32,
+    answers: u32,
     /// What spoke against the head before, or was accepted between the two: if it is not on the branch of both, the
     /// address returned from it.
     between: Option<(Header, u32)>,
@@ -62,7 +64,7 @@ struct Provisional {
 /// How many such answers are enough, or for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Patience {
-    pub(super) looks: u32,
+    pub(super) answers: u32,
     pub(super) time: Duration,
 }
 
@@ -88,12 +90,12 @@ enum Beside {
 
 impl Patience {
     pub(super) fn of(config: &ChainConfig) -> Self {
-        Self { looks: config.lighter_after, time: config.lighter_for }
+        Self { answers: config.lighter_after, time: config.lighter_for }
     }
 
     /// Whether each head is accepted at once.
     fn is_none(self) -> bool {
-        self.looks <= 1
+        self.answers <= 1
     }
 }
 
@@ -123,12 +125,15 @@ impl Heads {
         now: Instant,
     ) -> HeadChange {
         let Some(accepted) = self.accepted.filter(|_| !patience.is_none()) else { return self.accept(head) };
+        if let Some(change) = self.outvote(graph, accepted, head, now) {
+            return change;
+        }
         match beside(graph, &accepted, &head) {
             Beside::Above => self.go_on(graph, head, now),
             // The one before is back: its height alone had spoken for the other one.
             _ if self.is_back(graph, &head) => self.go_on(graph, head, now),
             Beside::Heavier if !self.flaps.is_on(now) => self.switch(graph, accepted, head, now),
-            Beside::Heavier | Beside::Lighter => self.doubt(accepted, head, patience, now),
+            Beside::Heavier | Beside::Lighter => self.doubt(graph, accepted, head, patience, now),
         }
     }
 
@@ -141,6 +146,9 @@ impl Heads {
             return self.settle(graph, provisional, accepted, patience, now);
         }
         let Some((accepted, doubt)) = self.accepted.zip(self.doubt) else { return HeadChange::default() };
+        if self.is_back(Some(graph), &doubt.head) {
+            return self.go_on(Some(graph), doubt.head, now);
+        }
         if !graph.contains(&doubt.head.hash) || !graph.contains(&accepted.hash) {
             return HeadChange::default();
         }
@@ -155,12 +163,12 @@ impl Heads {
     fn settle(
         &mut self,
         graph: &Graph,
-        Provisional { before, since, looks, between }: Provisional,
+        Provisional { before, since, answers, between }: Provisional,
         accepted: Header,
         patience: Patience,
         now: Instant,
     ) -> HeadChange {
-        let doubt = Doubt { since, looks, head: accepted, earlier: between };
+        let doubt = Doubt { since, answers, outvoted: 0, head: accepted, earlier: between };
         match beside(Some(graph), &before, &accepted) {
             Beside::Lighter if !self.is_confirmed(&doubt, patience, now) => {
                 (self.accepted, self.doubt) = (Some(before), Some(doubt));
@@ -168,7 +176,7 @@ impl Heads {
             }
             Beside::Above => {
                 let other = between.filter(|(other, _)| is_apart(Some(graph), other, &before, &accepted));
-                let flaps_to = other.filter(|(_, looks)| self.flaps.returned(*looks, now));
+                let flaps_to = other.filter(|(_, answers)| self.flaps.returned(*answers, now));
                 HeadChange { from: None, flaps_to: flaps_to.map(|(other, _)| other) }
             }
             Beside::Heavier | Beside::Lighter => {
@@ -179,9 +187,17 @@ impl Heads {
 
     /// Another branch than that of `left` is followed from now on. Returns `left` if the address is known to flap now.
     fn leave(&mut self, graph: Option<&Graph>, left: Header, head: Header, now: Instant) -> Option<Header> {
-        let before = self.left.replace(left);
-        let is_return = before.is_some_and(|before| is_above(graph, &before, &head));
+        let is_return = self.left.take_if(|before| is_above(graph, before, &head)).is_some();
+        self.note_left(graph, left, &head);
         (is_return && self.flaps.returned(0, now)).then_some(left)
+    }
+
+    /// What is not linked may be an ancestor of the new head: it was not left.
+    fn note_left(&mut self, graph: Option<&Graph>, left: Header, head: &Header) {
+        let on_branch = graph.map(|graph| graph.is_on_branch(&left.hash, &head.hash));
+        if on_branch == Some(OnBranch::No) {
+            self.left = Some(left);
+        }
     }
 
     /// Forgets what speaks against the accepted head, and how the address flapped before.
@@ -201,37 +217,64 @@ impl Heads {
 
     /// `head` is on the branch of the accepted one, or of the one before.
     fn go_on(&mut self, graph: Option<&Graph>, head: Header, now: Instant) -> HeadChange {
-        let is_return = self.left.take_if(|left| is_above(graph, left, &head)).is_some();
-        let is_back = self.is_back(graph, &head);
-        let accepted = self.accepted.replace(head);
-        let is_elsewhere = accepted.is_some_and(|accepted| !is_above(graph, &accepted, &head));
-        let from = accepted.filter(|from| *from != head);
-        let provisional = self.provisional.take_if(|_| is_back);
-        if let Some(provisional) = &mut self.provisional {
-            provisional.looks = provisional.looks.saturating_add(1);
+        let returned_from = self.returned_from(graph, &head);
+        self.left.take_if(|left| is_above(graph, left, &head));
+        if self.is_back(graph, &head) {
+            self.provisional = None;
+        } else if let Some(provisional) = &mut self.provisional {
+            provisional.answers = provisional.answers.saturating_add(1);
         }
-        let doubted = self.doubt.take().and_then(|doubt| {
-            let last = (doubt.head, doubt.looks);
-            let base = accepted.unwrap_or(head);
-            [Some(last), doubt.earlier]
-                .into_iter()
-                .flatten()
-                .find(|(other, _)| is_apart(graph, other, &base, &head))
+        self.doubt = None;
+        let from = self.accepted.replace(head).filter(|from| *from != head);
+        let flaps_to = returned_from.filter(|(_, answers)| self.flaps.returned(*answers, now));
+        HeadChange { from, flaps_to: flaps_to.map(|(other, _)| other) }
+    }
+
+    /// Which head the address returns from with `head`, and after how many answers; `None` if it does not return.
+    fn returned_from(&self, graph: Option<&Graph>, head: &Header) -> Option<(Header, u32)> {
+        let accepted = self.accepted?;
+        let doubted = self.doubt.and_then(|doubt| {
+            let heads = [Some((doubt.head, doubt.answers)), doubt.earlier];
+            heads.into_iter().flatten().find(|(other, _)| is_apart(graph, other, &accepted, head))
         });
-        let returned_from = from.filter(|_| is_return || is_back && is_elsewhere);
-        let looks = provisional.map_or(0, |provisional| provisional.looks);
-        let other = doubted.or(returned_from.map(|from| (from, looks)));
-        let flaps_to = other.filter(|(_, looks)| self.flaps.returned(*looks, now)).map(|(other, _)| other);
-        HeadChange { from, flaps_to }
+        let provisional = self.provisional.filter(|_| self.is_back(graph, head));
+        let is_elsewhere = !is_above(graph, &accepted, head);
+        let was_left = || self.left.is_some_and(|left| is_above(graph, &left, head));
+        let is_return = provisional.is_some() && is_elsewhere || accepted != *head && was_left();
+        let answers = provisional.map_or(0, |provisional| provisional.answers);
+        doubted.or(is_return.then_some((accepted, answers)))
+    }
+
+    /// While the address flaps, an answer on the branch of the accepted head does not end the doubt if another branch
+    /// is heavier and three times as many answers are on it. `None` if the answer counts.
+    fn outvote(
+        &mut self,
+        graph: Option<&Graph>,
+        accepted: Header,
+        head: Header,
+        now: Instant,
+    ) -> Option<HeadChange> {
+        let Doubt { answers, outvoted, head: doubted, .. } = self.doubt?;
+        let highest = if is_above(graph, &accepted, &head) { head } else { accepted };
+        let is_of_accepted = is_above(graph, &head, &highest);
+        let outvoted = outvoted.saturating_add(1);
+        let is_outvoted = answers >= outvoted.saturating_mul(3);
+        let is_known = self.flaps.is_on(now) && self.provisional.is_none() && is_of_accepted;
+        if !is_known || !is_outvoted || beside(graph, &highest, &doubted) != Beside::Heavier {
+            return None;
+        }
+        self.doubt = self.doubt.map(|doubt| Doubt { outvoted, ..doubt });
+        let from = self.accepted.replace(highest).filter(|from| *from != highest);
+        Some(HeadChange { from, flaps_to: None })
     }
 
     /// A heavier branch is followed at once.
     fn switch(&mut self, graph: Option<&Graph>, accepted: Header, head: Header, now: Instant) -> HeadChange {
         let is_linked = |header: &Header| graph.is_some_and(|graph| graph.contains(&header.hash));
-        let between = self.doubt.map(|doubt| (doubt.head, doubt.looks));
-        let new = Provisional { before: accepted, since: now, looks: 1, between };
+        let between = self.doubt.map(|doubt| (doubt.head, doubt.answers));
+        let new = Provisional { before: accepted, since: now, answers: 1, between };
         let provisional = self.provisional.map_or(new, |provisional| Provisional {
-            looks: provisional.looks.saturating_add(1),
+            answers: provisional.answers.saturating_add(1),
             between: Some((accepted, 1)),
             ..provisional
         });
@@ -245,13 +288,20 @@ impl Heads {
         HeadChange { from: Some(accepted), flaps_to }
     }
 
-    fn doubt(&mut self, accepted: Header, head: Header, patience: Patience, now: Instant) -> HeadChange {
+    fn doubt(
+        &mut self,
+        graph: Option<&Graph>,
+        accepted: Header,
+        head: Header,
+        patience: Patience,
+        now: Instant,
+    ) -> HeadChange {
         let doubt = Doubt::with(self.doubt, head, now);
         self.doubt = Some(doubt);
         if !self.is_confirmed(&doubt, patience, now) {
             return HeadChange::default();
         }
-        self.left = Some(accepted);
+        self.note_left(graph, accepted, &head);
         self.accept(head)
     }
 
@@ -260,10 +310,10 @@ impl Heads {
         let lasted = now.saturating_duration_since(doubt.since) >= patience.time;
         match self.flaps.longest(now) {
             Some(longest) => {
-                let looks = patience.looks.saturating_mul(2).max(longest.saturating_mul(4));
-                lasted && doubt.looks >= looks
+                let answers = patience.answers.saturating_mul(2).max(longest.saturating_mul(4));
+                lasted && doubt.answers >= answers
             }
-            None => lasted || doubt.looks >= patience.looks,
+            None => lasted || doubt.answers >= patience.answers,
         }
     }
 }

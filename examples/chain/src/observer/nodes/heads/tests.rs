@@ -6,7 +6,7 @@ use super::*;
 use crate::Hash;
 
 const SECOND: Duration = Duration::from_secs(1);
-const PATIENCE: Patience = Patience { looks: 6, time: Duration::from_secs(10) };
+const PATIENCE: Patience = Patience { answers: 6, time: Duration::from_secs(10) };
 
 fn hash(name: &str) -> Hash {
     let mut bytes = [0; 32];
@@ -18,7 +18,7 @@ fn name(header: Header) -> String {
     String::from_utf8(header.hash.0.into_iter().take_while(|byte| *byte != 0).collect()).unwrap()
 }
 
-struct Drawn {
+struct Answering {
     headers: BTreeMap<String, Header>,
     graph: Graph,
     heads: Heads,
@@ -26,7 +26,7 @@ struct Drawn {
     now: Instant,
 }
 
-impl Drawn {
+impl Answering {
     /// Lines of blocks; a line that begins with `?` is not linked yet. A block weighs 1, or the number after its colon.
     fn new(drawing: &str) -> Self {
         let mut headers: BTreeMap<String, Header> = BTreeMap::new();
@@ -85,8 +85,8 @@ impl Drawn {
 ///            \
 ///              b3 - b4 - b5 - b6
 /// ```
-fn forked() -> Drawn {
-    Drawn::new("g a1 a2 a3 a4 a5\na2 b3 b4 b5 b6")
+fn forked() -> Answering {
+    Answering::new("g a1 a2 a3 a4 a5\na2 b3 b4 b5 b6")
 }
 
 #[test]
@@ -106,47 +106,47 @@ fn a_lighter_head_is_accepted_at_the_sixth_consecutive_look() {
 
 #[test]
 fn a_lighter_head_is_accepted_after_a_time_if_that_is_earlier() {
-    let mut drawn = forked();
-    drawn.patience.looks = 100;
+    let mut address = forked();
+    address.patience.answers = 100;
     let heads = "a4 a2 a2 a2 a2 a2 a2 a2 a2 a2 a2 a2 a2";
-    assert_eq!(drawn.looks(heads), "a4 a4 a4 a4 a4 a4 a4 a4 a4 a4 a4 a2 a2", "10 s after the first");
+    assert_eq!(address.looks(heads), "a4 a4 a4 a4 a4 a4 a4 a4 a4 a4 a4 a2 a2", "10 s after the first");
 }
 
 #[test]
 fn without_patience_each_head_is_accepted_at_once() {
-    let mut drawn = forked();
-    drawn.patience.looks = 1;
+    let mut address = forked();
+    address.patience.answers = 1;
     let heads = "a4 b3 a4 b3 a4 b3 a4 a1 b5 a4";
-    assert_eq!(drawn.looks(heads), heads);
-    assert!(!drawn.heads.flaps(drawn.now));
+    assert_eq!(address.looks(heads), heads);
+    assert!(!address.heads.flaps(address.now));
 }
 
 #[test]
 fn the_third_return_within_a_minute_is_reported_once_until_a_minute_was_steady() {
-    let mut drawn = forked();
-    assert_eq!(drawn.looks("a4 b3 a4 b3 a4 b3 a4 b3 a4"), "a4 a4 a4 a4 a4 a4 a4! a4 a4");
-    assert!(drawn.heads.flaps(drawn.now));
-    drawn.now += 59 * SECOND;
-    assert!(!drawn.heads.flaps(drawn.now), "its last return is a minute ago");
-    assert_eq!(drawn.looks("a4 b3 a4 b3 a4 b3 a4"), "a4 a4 a4 a4 a4 a4 a4!");
+    let mut address = forked();
+    assert_eq!(address.looks("a4 b3 a4 b3 a4 b3 a4 b3 a4"), "a4 a4 a4 a4 a4 a4 a4! a4 a4");
+    assert!(address.heads.flaps(address.now));
+    address.now += 59 * SECOND;
+    assert!(!address.heads.flaps(address.now), "its last return is a minute ago");
+    assert_eq!(address.looks("a4 b3 a4 b3 a4 b3 a4"), "a4 a4 a4 a4 a4 a4 a4!");
     // Two returns within a minute are not enough.
-    let mut drawn = forked();
+    let mut address = forked();
     for _ in 0..10 {
-        assert_eq!(drawn.looks("a4 b3 a4"), "a4 a4 a4");
-        drawn.now += 28 * SECOND;
+        assert_eq!(address.looks("a4 b3 a4"), "a4 a4 a4");
+        address.now += 28 * SECOND;
     }
 }
 
 #[test]
 fn an_address_that_flaps_is_doubted_longer_and_does_not_switch_branches_at_once() {
-    let mut drawn = forked();
-    drawn.looks("a4 b3 a4 b3 a4 b3 a4");
-    assert_eq!(drawn.looks("b5 a4 b6 a4 a5"), "a4 a4 a4 a4 a5", "another branch, although heavier");
+    let mut address = forked();
+    address.looks("a4 b3 a4 b3 a4 b3 a4");
+    assert_eq!(address.looks("b5 a4 b6 a4 a5"), "a4 a4 a4 a4 a5", "another branch, although heavier");
     let steady = ["b6"; 13].join(" ");
-    assert!(drawn.looks(&steady).ends_with("a5 b6 b6"), "after twice as many looks");
+    assert!(address.looks(&steady).ends_with("a5 b6 b6"), "after twice as many looks");
     // Two backends on growing branches switch until that is known.
-    let mut drawn = Drawn::new("g a1 a2 a3 a4 a5 a6 a7 a8\na1 b2 b3 b4 b5 b6 b7 b8 b9");
-    assert_eq!(drawn.looks("a2 b3 a4 b5 a6 b7 a8 b9"), "a2 b3 a4 b5 a6! a6 a8 a8");
+    let mut address = Answering::new("g a1 a2 a3 a4 a5 a6 a7 a8\na1 b2 b3 b4 b5 b6 b7 b8 b9");
+    assert_eq!(address.looks("a2 b3 a4 b5 a6 b7 a8 b9"), "a2 b3 a4 b5 a6! a6 a8 a8");
 }
 
 /// Nothing between is known until a gap is closed.
@@ -161,20 +161,72 @@ fn an_address_that_flaps_is_doubted_longer_and_does_not_switch_branches_at_once(
 #[test]
 fn what_is_not_linked_is_weighed_by_its_height_until_it_is() {
     let drawing = "g a1:2 a2:2 a3:2 a4:2\n?g b1 b2 b3 b4 b5\n?g c1 c2:9";
-    let mut drawn = Drawn::new(drawing);
-    assert_eq!(drawn.looks("a4 b5"), "a4 b5", "it is higher");
-    drawn.linked("b1 b2 b3 b4 b5");
-    assert_eq!(drawn.looks("b5"), "a4", "and lighter");
-    assert_eq!(drawn.looks("b5 b5 b5 b5"), "a4 a4 a4 b5", "all looks count");
-    let mut drawn = Drawn::new(drawing);
-    assert_eq!(drawn.looks("a4 c2 c2"), "a4 a4 a4", "it is lower");
-    drawn.linked("c1 c2");
-    drawn.heads.weigh(&drawn.graph, PATIENCE, drawn.now);
-    assert_eq!(name(drawn.heads.accepted().unwrap()), "c2", "and heavier: no other look is needed");
-    let mut drawn = Drawn::new(drawing);
+    let mut address = Answering::new(drawing);
+    assert_eq!(address.looks("a4 b5"), "a4 b5", "it is higher");
+    address.linked("b1 b2 b3 b4 b5");
+    assert_eq!(address.looks("b5"), "a4", "and lighter");
+    assert_eq!(address.looks("b5 b5 b5 b5"), "a4 a4 a4 b5", "all looks count");
+    let mut address = Answering::new(drawing);
+    assert_eq!(address.looks("a4 c2 c2"), "a4 a4 a4", "it is lower");
+    address.linked("c1 c2");
+    address.heads.weigh(&address.graph, PATIENCE, address.now);
+    assert_eq!(name(address.heads.accepted().unwrap()), "c2", "and heavier: no other look is needed");
+    let mut address = Answering::new(drawing);
     assert_eq!(
-        drawn.looks("a4 b5 a4 b5 a4 b5 a4 b5 a4"),
+        address.looks("a4 b5 a4 b5 a4 b5 a4 b5 a4"),
         "a4 b5 a4 b5 a4 b5 a4! a4 a4",
         "it is back at once"
     );
+}
+
+/// ```text
+/// g - a1 - a2 - a3 - a4 - a5 - a6
+///            \
+///              b3 - ... - b40        a true reorg: nine of ten answers
+/// ```
+#[test]
+fn a_stale_backend_does_not_hold_back_a_heavier_branch_that_most_answers_are_on() {
+    let grown = (3..=40).fold("a2".to_owned(), |line, height| format!("{line} b{height}"));
+    for (stale, last) in [("a5", "a5"), ("a4", "a5"), ("a6", "a6")] {
+        let mut address = Answering::new(&format!("g a1 a2 a3 a4 a5 a6\n{grown}"));
+        assert!(address.looks("a5 a3 a5 a3 a5 a3 a5").ends_with('!'), "it flaps");
+        let answer = |look| if look % 10 == 0 { stale.to_owned() } else { format!("b{}", 6 + look) };
+        let accepted: Vec<String> = (1..=30).map(|look| address.looks(&answer(look))).collect();
+        assert_eq!(accepted[11], last, "{stale}: eleven answers are not enough");
+        assert_eq!(accepted[12], "b19", "{stale}: twelve are");
+        assert_eq!([&accepted[19], &accepted[29]], ["b25", "b35"], "{stale}: it does not go back");
+    }
+}
+
+/// ```text
+/// g - a1 - a2 - a3 - (a4 - a5 - ... - a9)
+///  \
+///   (x1 - ... - x20)                           never linked
+/// ```
+#[test]
+fn a_false_head_that_is_higher_is_left_when_the_branch_before_is_linked() {
+    let never = (1..=20).fold("?g".to_owned(), |line, height| format!("{line} x{height}"));
+    let mut address = Answering::new(&format!("g a1 a2 a3\n?a3 a4 a5 a6 a7 a8 a9\n{never}"));
+    assert_eq!(address.looks("a3"), "a3");
+    for (head, gap, flaps_to) in [("a5", "a4 a5", None), ("a7", "a6 a7", None), ("a9", "a8 a9", Some("x20"))]
+    {
+        assert_eq!(address.looks(&format!("x20 {head}")), "x20 x20", "nothing but their heights is known");
+        address.linked(gap);
+        let weighed = address.heads.weigh(&address.graph, PATIENCE, address.now);
+        assert_eq!(name(address.heads.accepted().unwrap()), head);
+        assert_eq!(weighed.flaps_to.map(name).as_deref(), flaps_to, "{head}");
+    }
+}
+
+#[test]
+fn a_head_that_rises_before_anything_is_linked_was_not_left() {
+    let mut address = Answering::new("g\n?g a1 a2 a3 a4 a5 a6\n?g c1");
+    assert_eq!(address.looks("a1 a4"), "a1 a4");
+    address.linked("a1 a2 a3 a4 a5 a6 c1");
+    assert_eq!(
+        address.looks("a6 c1 a6 c1 a6"),
+        "a6 a6 a6 a6 a6",
+        "it has returned twice, and not three times"
+    );
+    assert_eq!(address.looks("c1 a6"), "a6 a6!");
 }
