@@ -56,6 +56,9 @@ pub(crate) struct FollowFlags {
     /// After so much time with such answers it is left too [default: 10s, and 3 intervals if that is longer]
     #[arg(long, value_name = "TIME", value_parser = interval)]
     lighter_for: Option<Duration>,
+    /// After so much time a block is followed without what no node returns of it, such as its receipts
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = interval)]
+    unread_after: Duration,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -82,7 +85,8 @@ impl FollowFlags {
         let detail = if self.wallet.is_empty() { Detail::Transactions } else { Detail::Results };
         let defaults = ChainConfig::every(self.interval);
         let lighter_for = self.lighter_for.unwrap_or(defaults.lighter_for);
-        ChainConfig { start, detail, lighter_after: self.lighter_after, lighter_for, ..defaults }
+        let (lighter_after, unread_after) = (self.lighter_after, self.unread_after);
+        ChainConfig { start, detail, lighter_after, lighter_for, unread_after, ..defaults }
     }
 }
 

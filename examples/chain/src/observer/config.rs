@@ -85,7 +85,7 @@ pub struct ChainConfig {
     pub detail: Detail,
     /// For how long all nodes must fail to return as much of a block as is asked for, until less of it is read: since its
     /// first failure for each node, and in at least three cycles. It must be longer than nodes take to index the receipts
-    /// of a new block. Default: 2 s; zero if three cycles are enough.
+    /// of a new block, and longer than a hiccup of theirs. Default: 10 s; zero if three cycles are enough.
     pub unread_after: Duration,
     /// After how many consecutive answers a node's head is left for one that is not heavier: an ancestor of it, or a head
     /// of another branch with the same or less work. Default: 6; at least 1, which leaves it at once.
@@ -153,7 +153,7 @@ impl ChainConfig {
             forget_after: Duration::from_mins(1).max(interval.saturating_mul(5)),
             identify_every: Duration::from_secs(30),
             detail: Detail::Results,
-            unread_after: Duration::from_secs(2),
+            unread_after: Duration::from_secs(10),
             lighter_after: 6,
             lighter_for: Duration::from_secs(10).max(interval.saturating_mul(3)),
             lagging_after: 3,

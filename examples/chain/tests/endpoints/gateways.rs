@@ -203,3 +203,32 @@ async fn a_batch_that_is_answered_in_part_for_a_moment_is_no_limit() {
         }
     }
 }
+
+/// Each question of a batch is refused in the same words.
+#[tokio::test]
+async fn a_batch_whose_questions_are_refused_alike_is_asked_one_by_one() {
+    for refusal in [
+        error(-32000, "Batch is disabled"),
+        error(-32601, "Method not supported"),
+        error(-32000, "unsupported in this plan"),
+        error(403, "please upgrade for JSON arrays"),
+    ] {
+        let block = block_of(&[transaction(&word('a'), "0x7")]);
+        let (asked, inner, refused) = (hash(&block), node(block, true), refusal.clone());
+        let batches = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&batches);
+        let node = FakeNode::serving(move |_, body| {
+            if !is_batch(&body) {
+                return Some(answer(&body, &inner));
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+            Some(answer(&body, |_, _| refused.clone()))
+        })
+        .await;
+        let client = node.client();
+        for _ in 0..4 {
+            client.block(asked, Detail::Results).await.unwrap().unwrap();
+        }
+        assert_eq!(batches.load(Ordering::Relaxed), 2, "{refusal}: two refusals are enough");
+    }
+}

@@ -135,6 +135,7 @@ impl<'de> Deserialize<'de> for Reply {
         let WireAnswer { id, result, error, code, message } = WireAnswer::deserialize(deserializer)?;
         let outcome = match (error, result) {
             (Value::Null | Value::Bool(false), Some(result)) => Some(Ok(result)),
+            (Value::Object(fields), Some(result)) if fields.is_empty() => Some(Ok(result)),
             (Value::Null | Value::Bool(false), None) => match message {
                 Value::String(message) => Some(Err(NodeError { code: whole(&code), message, data: None })),
                 _ => None,
@@ -173,6 +174,7 @@ mod tests {
             (r#"{"id":"1","result":null}"#, Some(1), Ok("null")),
             (r#"{"id":1,"result":7,"error":null,"more":{}}"#, Some(1), Ok("7")),
             (r#"{"id":1,"error":{"code":-5,"message":"no"},"result":null}"#, Some(1), Err((-5, "no"))),
+            (r#"{"id":1,"error":{},"result":7}"#, Some(1), Ok("7")),
             (r#"{"id":null,"error":{"code":"-5","message":"no","data":[]}}"#, None, Err((-5, "no"))),
             (r#"{"error":{"code":-5,"message":null}}"#, None, Err((-5, ""))),
             (r#"{"error":"no"}"#, None, Err((0, "no"))),

@@ -112,6 +112,7 @@ impl Rpc {
                 return vec![self.one(call).await];
             }
             match self.batch(calls).await {
+                Ok(outcomes) if are_refused_alike(&outcomes) => self.in_halves(calls, Some(false)).await,
                 Ok(outcomes) => self.completed(calls, outcomes).await,
                 Err(Unanswered::Failed(fault)) => vec![Err(fault); calls.len()],
                 Err(Unanswered::Refused { is_certain }) => self.in_halves(calls, Some(is_certain)).await,
@@ -230,6 +231,20 @@ impl Rpc {
         }
         fault
     }
+}
+
+/// Whether all questions of a batch were refused in the same words, as by a server that takes no batches.
+fn are_refused_alike(outcomes: &[Option<Outcome>]) -> bool {
+    let refusal = |outcome: &Option<Outcome>| match outcome {
+        Some(Err(fault @ Fault::Node(error))) => {
+            let is_final = matches!(fault.class(), Class::Refused | Class::NoMethod | Class::Misunderstood);
+            is_final.then(|| (error.code, error.message.clone()))
+        }
+        _ => None,
+    };
+    let mut refusals = outcomes.iter().map(refusal);
+    let first = refusals.next().flatten();
+    first.is_some() && refusals.all(|refusal| refusal == first)
 }
 
 impl Unanswered {

@@ -112,7 +112,8 @@ async fn owning(branch: Vec<Value>, balance: Value) -> FakeNode {
 /// Follows this server at a short interval.
 fn following(server: &Misbehaving, arguments: &[&str]) -> Follow {
     let url = server.url();
-    Follow::start(&[&["--interval", "20ms", "--from", "0", "--rpc", &url], arguments].concat())
+    let flags = ["--interval", "20ms", "--unread-after", "200ms", "--from", "0", "--rpc", &url];
+    Follow::start(&[&flags, arguments].concat())
 }
 
 /// How many of these lines have this text.

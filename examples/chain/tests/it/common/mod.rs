@@ -138,7 +138,12 @@ pub(crate) fn branch(from: &str, prefix: &str, heights: std::ops::RangeInclusive
 /// Polls once a second, from genesis on. A node's head is left at once also for a lighter one, as most tests rewind
 /// nodes; those of flapping addresses set `lighter_after`.
 pub(crate) fn config() -> ChainConfig {
-    ChainConfig { start: Start::Genesis, lighter_after: 1, ..ChainConfig::every(SECOND) }
+    ChainConfig {
+        unread_after: 2 * SECOND,
+        start: Start::Genesis,
+        lighter_after: 1,
+        ..ChainConfig::every(SECOND)
+    }
 }
 
 pub(crate) struct Watched<O: Observer = ChainObserver<Node>> {

@@ -13,7 +13,7 @@ pub(super) enum Odd<'a> {
     Missing,
     Number(u64),
     Text(Cow<'a, str>),
-    /// Neither number nor text.
+    /// Neither number, truth value nor text.
     Other,
 }
 
@@ -92,8 +92,9 @@ impl<'de> Visitor<'de> for OddVisitor {
         Ok(Odd::Missing)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Odd::Other)
+    /// Some servers write the status of a receipt so.
+    fn visit_bool<E>(self, is_so: bool) -> Result<Self::Value, E> {
+        Ok(Odd::Number(is_so.into()))
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
@@ -133,7 +134,8 @@ mod tests {
             ("null", None),
             ("-1", None),
             ("1.5", None),
-            ("true", None),
+            ("true", Some(1)),
+            ("false", Some(0)),
             ("[1,[2]]", None),
             ("{\"a\":{\"b\":1}}", None),
         ] {

@@ -79,7 +79,11 @@ impl Drawn {
             }
         }
         let start = Start::Known(vec![headers["g"]]);
-        let config = config(ChainConfig { start, ..ChainConfig::every(Duration::from_secs(1)) });
+        let config = config(ChainConfig {
+            start,
+            unread_after: Duration::from_secs(2),
+            ..ChainConfig::every(Duration::from_secs(1))
+        });
         let mut facts = ChainFacts::new(config);
         facts.begin_cycle();
         Self { headers, facts, flights: Vec::new(), nodes: BTreeMap::new(), now: Instant::now() }
