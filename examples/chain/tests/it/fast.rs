@@ -80,3 +80,28 @@ async fn the_fork_of_a_deep_reorg_is_found_in_few_round_trips() {
     let tip = handle.eventually("b170 is the tip", |view| show(view.tip) == "b170");
     tip.or_now().within(60 * SECOND).await.unwrap();
 }
+
+/// Each answer takes three cycles, as usual: no block is asked of a second node for that.
+#[tokio::test(start_paused = true)]
+async fn nodes_that_always_take_longer_than_a_cycle_are_asked_for_each_block_once() {
+    const BLOCKS: u64 = 60;
+    let tree = Tree::new(&long("a", BLOCKS));
+    let nodes = [("n1", tree.node("a1")), ("n2", tree.node("a1"))];
+    let interval = Duration::from_millis(100);
+    let config = ChainConfig { start: config().start, ..ChainConfig::every(interval) };
+    let timing = ObservationConfig { interval, ..Default::default() };
+    let sources = local(&nodes.each_ref().map(|(name, node)| (*name, node)));
+    let sources = watchkeeper::source::SharedSources::new(sources);
+    nodes.iter().for_each(|(_, node)| node.script().latency = ANSWER);
+    let runtime = ObservationRuntime::start(sources, ChainObserver::new(config), timing).await.unwrap();
+    for height in 2..=BLOCKS {
+        nodes.iter().for_each(|(_, node)| tree.advance(node, &format!("a{height}")));
+        sleep(2 * interval).await;
+    }
+    let handle = runtime.handle();
+    let tip = handle.eventually("a60 is the tip", |view| show(view.tip) == "a60");
+    tip.or_now().within(60 * SECOND).await.unwrap();
+    let asked: usize =
+        nodes.iter().map(|(_, node)| node.script().calls.get("block").copied().unwrap_or_default()).sum();
+    assert_eq!(asked, usize::try_from(BLOCKS).unwrap());
+}

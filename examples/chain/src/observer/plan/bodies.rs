@@ -36,11 +36,19 @@ pub(in crate::observer) fn settled<T: Transaction>(at: &Situation<'_, T>) -> Vec
 }
 
 impl<T: Transaction> Situation<'_, T> {
-    /// Each block on the path to a better head is requested once, and from a second node if the first one has not
-    /// answered by the next cycle. If there is no other node, the same one is asked a second time after a while.
+    /// Whether the answer to a question is late: it began in an earlier cycle, and takes twice as long as the node's last
+    /// answer. Where nodes take longer than a cycle, none is late for that alone.
+    fn is_late(&self, flight: &Flight) -> bool {
+        let usual = self.nodes.get(&flight.node).map_or(Duration::ZERO, NodeFacts::last_elapsed);
+        let waited = self.now.saturating_duration_since(flight.since);
+        flight.cycle < self.asked.cycle() && waited >= usual.saturating_mul(2)
+    }
+
+    /// Each block on the path to a better head is requested once, and from a second node if the first one is
+    /// late. If there is no other node, the same one is asked a second time after a while.
     pub(super) fn ask_for_blocks(&self, planned: &mut Vec<Planned>) {
         let Some(graph) = self.headers.graph() else { return };
-        let mut bodies = Bodies::in_flight(self.flights, self.asked.cycle());
+        let mut bodies = Bodies::in_flight(self.flights, |flight| self.is_late(flight));
         let overdue = self.config.request_timeout / AGAIN_AFTER;
         bodies
             .note_overdue(self.flights, |flight| self.now.saturating_duration_since(flight.since) >= overdue);
@@ -142,7 +150,7 @@ struct Bodies<'a> {
 }
 
 impl<'a> Bodies<'a> {
-    fn in_flight(flights: &[&'a Flight], cycle: u64) -> Self {
+    fn in_flight(flights: &[&'a Flight], is_late: impl Fn(&Flight) -> bool) -> Self {
         let mut bodies = Self {
             load: HashMap::new(),
             asked: HashMap::new(),
@@ -154,7 +162,7 @@ impl<'a> Bodies<'a> {
             let Question::Block(header, _) = &flight.question else { continue };
             bodies.begin(&flight.node);
             bodies.asked.entry(header.hash).or_default().push(&flight.node);
-            if flight.cycle < cycle {
+            if is_late(flight) {
                 bodies.late_nodes.insert(&flight.node);
                 bodies.late_blocks.insert(header.hash);
             }
