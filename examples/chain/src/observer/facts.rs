@@ -182,6 +182,7 @@ impl<T: Transaction> ChainFacts<T> {
 
     /// Records the answer to a question.
     pub(super) fn found(&mut self, name: &Arc<str>, found: Found<T>, now: Instant) {
+        let purpose = found.purpose();
         let error = match found {
             Found::Identity(identity) => identity.map(|identity| self.identified(name, &identity, now)).err(),
             Found::Final(head, finalised) => {
@@ -206,9 +207,14 @@ impl<T: Transaction> ChainFacts<T> {
             }
             Found::Block(header, detail, answer) => self.block_found(name, header.hash, detail, answer, now),
         };
-        let Some((node, error)) = self.nodes.get_mut(name).zip(error) else { return };
-        node.rest_after(&error, self.config.interval, now);
-        node.failed(error);
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        match error {
+            Some(error) => {
+                node.rest_after(&error, self.config.interval, now);
+                node.failed(error, purpose);
+            }
+            None => node.succeeded(purpose),
+        }
     }
 
     /// Records the answer of a node that was asked for so much of a block. Returns why it is no such answer.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
-use super::question::{Flight, Question};
+use super::question::{Flight, Purpose, Question};
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::{Block, Detail, Hash, Header};
 
@@ -39,6 +39,18 @@ pub(super) enum Found<T> {
 }
 
 impl<T> Found<T> {
+    /// What the question was for.
+    pub(super) fn purpose(&self) -> Purpose {
+        match self {
+            Self::Identity(_) => Purpose::Identity,
+            Self::Final(..) => Purpose::Final,
+            Self::Root(_) => Purpose::Root,
+            Self::Headers { .. } | Self::Off { .. } => Purpose::Headers,
+            Self::Ahead { .. } => Purpose::Ahead,
+            Self::Block(..) => Purpose::Block,
+        }
+    }
+
     pub(super) fn nothing(head: Hash, error: Option<ChainError>) -> Self {
         Self::Headers { head, headers: Vec::new(), gap: None, error }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use watchkeeper::{ObservationConfig, ObservationRuntime};
+use watchkeeper_chain::adapter::ChainError;
 use watchkeeper_chain::{ChainConfig, ChainObserver, ChainView, Height};
 
 use crate::common::{SECOND, Tree, Watched, branch, config, hash, local, long, show};
@@ -104,4 +105,39 @@ async fn nodes_that_always_take_longer_than_a_cycle_are_asked_for_each_block_onc
     let asked: usize =
         nodes.iter().map(|(_, node)| node.script().calls.get("block").copied().unwrap_or_default()).sum();
     assert_eq!(asked, usize::try_from(BLOCKS).unwrap());
+}
+
+/// There is always a question in flight. An error ends all the same once such a question has succeeded.
+#[tokio::test(start_paused = true)]
+async fn an_error_that_is_over_is_not_shown_while_questions_overlap() {
+    let tree = Tree::new(&long("a", 400));
+    let n1 = tree.node("a1");
+    n1.script().latency = ANSWER;
+    let interval = Duration::from_millis(100);
+    let config = ChainConfig { start: config().start, ..ChainConfig::every(interval) };
+    let timing = ObservationConfig { interval, ..Default::default() };
+    let sources = watchkeeper::source::SharedSources::new(local(&[("n1", &n1)]));
+    let runtime = ObservationRuntime::start(sources, ChainObserver::new(config), timing).await.unwrap();
+    let handle = runtime.handle();
+    let error = || handle.latest_snapshot().unwrap().value.node("n1").unwrap().error.clone();
+    let mut was_shown = false;
+    for height in 2..=300 {
+        tree.advance(&n1, &format!("a{height}"));
+        match height {
+            100 => {
+                let error = ChainError::Busy {
+                    endpoint: "n1".to_owned(),
+                    method: "block",
+                    reason: "scripted".to_owned(),
+                };
+                n1.script().fails.insert("block", error);
+            }
+            110 => n1.script().fails.clear(),
+            _ => {}
+        }
+        sleep(interval).await;
+        was_shown |= error().is_some();
+        assert!(height < 140 || error().is_none(), "at {height}: {:?}", error());
+    }
+    assert!(was_shown);
 }

@@ -24,6 +24,7 @@ use super::troubles::Troubles;
 use super::width::Width;
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::observer::probe::LONGEST_REST;
+use crate::observer::question::Purpose;
 use crate::observer::{ChainConfig, Group};
 use crate::{Detail, Graph, Hash, Header, Height, OnBranch};
 
@@ -374,8 +375,13 @@ impl NodeFacts {
     }
 
     /// A request failed that was not for its head.
-    pub(in crate::observer) fn failed(&mut self, error: ChainError) {
-        self.troubles.failed(error, self.health.facts.answers);
+    pub(in crate::observer) fn failed(&mut self, error: ChainError, purpose: Purpose) {
+        self.troubles.failed(error, purpose, self.health.facts.answers);
+    }
+
+    /// A request for this purpose succeeded.
+    pub(in crate::observer) fn succeeded(&mut self, purpose: Purpose) {
+        self.troubles.succeeded(purpose, self.health.facts.answers);
     }
 
     /// It is not asked for a while if it limits the rate of requests: for as long as it asked for, else `interval`.
