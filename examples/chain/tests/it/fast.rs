@@ -93,10 +93,14 @@ async fn nodes_that_always_take_longer_than_a_cycle_are_asked_for_each_block_onc
     let timing = ObservationConfig { interval, ..Default::default() };
     let sources = local(&nodes.each_ref().map(|(name, node)| (*name, node)));
     let sources = watchkeeper::source::SharedSources::new(sources);
-    nodes.iter().for_each(|(_, node)| node.script().latency = ANSWER);
+    for (_, node) in &nodes {
+        node.script().latency = ANSWER;
+    }
     let runtime = ObservationRuntime::start(sources, ChainObserver::new(config), timing).await.unwrap();
     for height in 2..=BLOCKS {
-        nodes.iter().for_each(|(_, node)| tree.advance(node, &format!("a{height}")));
+        for (_, node) in &nodes {
+            tree.advance(node, &format!("a{height}"));
+        }
         sleep(2 * interval).await;
     }
     let handle = runtime.handle();
