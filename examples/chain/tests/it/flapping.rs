@@ -119,6 +119,20 @@ async fn each_tenth_answer_from_a_backend_on_a_fork_is_reported_and_disconnects_
     }
 }
 
+/// The chain grows by five blocks at each look; each tenth answer is of the backend on the fork.
+#[tokio::test(start_paused = true)]
+async fn a_fork_at_each_tenth_answer_is_reported_once_on_a_chain_that_rises_fast_too() {
+    let tree = Tree::new(&format!("{}\na4 b5", long("a", 2_100)));
+    let (good, forked) = (tree.node("a20"), tree.node("b5"));
+    let address = Balanced::new([&good, &forked], |call| usize::from(call % 10 == 9));
+    let advance = |look| tree.advance(&good, &format!("a{}", 20 + 5 * look));
+    let (words, tip) = looks(address, advance).await;
+    assert_eq!([count(&words, "reorged"), count(&words, "reverted")], [0, 0], "{words:?}");
+    let flaps: Vec<_> = words.iter().filter(|word| word.contains("flaps between")).collect();
+    assert_eq!(flaps.len(), 1, "{flaps:?}");
+    assert!(tip.unwrap().height >= 2_000, "{tip:?}");
+}
+
 /// ```text
 /// g - a1 - ... - a20 - a21 - a22 - ...      the two backends; a block comes each twelfth look
 /// ```
