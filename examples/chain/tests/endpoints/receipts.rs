@@ -37,6 +37,23 @@ fn without_method(block: Value, refusal: Value, asked: Asked) -> impl Fn(&str, &
     }
 }
 
+async fn node_without_method(block: &Value, refusal: Value, asked: &Asked) -> FakeNode {
+    FakeNode::answering(without_method(block.clone(), refusal, Arc::clone(asked))).await
+}
+
+/// A node without the method that has the block's own receipt of its first transaction, and this one of
+/// any other.
+async fn node_with_other_receipt(block: &Value, other: Value) -> FakeNode {
+    let block = block.clone();
+    FakeNode::answering(move |method, parameters| match method {
+        "eth_getBlockReceipts" => error(-32601, "Method not found"),
+        "eth_getTransactionReceipt" if parameters[0] == word('a') => result(&receipt(&word('a'), &block)),
+        "eth_getTransactionReceipt" => result(&other),
+        _ => result(&block),
+    })
+    .await
+}
+
 fn count(asked: &Asked, method: &str) -> usize {
     asked.lock().unwrap().get(method).copied().unwrap_or_default()
 }
@@ -55,9 +72,7 @@ async fn receipts_are_asked_for_by_transaction_and_that_is_remembered() {
     ] {
         let block = large_block(20);
         let asked = Asked::default();
-        let node =
-            FakeNode::answering(without_method(block.clone(), error(code, message), Arc::clone(&asked)))
-                .await;
+        let node = node_without_method(&block, error(code, message), &asked).await;
         let client = node.client();
         for clone in [client.clone(), client] {
             let read = clone.block(hash(&block), Detail::Results).await.unwrap().unwrap();
@@ -88,9 +103,7 @@ async fn a_hiccup_is_no_missing_method() {
     ] {
         let block = large_block(2);
         let asked = Asked::default();
-        let node =
-            FakeNode::answering(without_method(block.clone(), error(code, message), Arc::clone(&asked)))
-                .await;
+        let node = node_without_method(&block, error(code, message), &asked).await;
         let client = node.client();
         for _ in 0..2 {
             let error = failure(client.block(hash(&block), Detail::Results).await);
@@ -138,14 +151,7 @@ async fn a_receipt_from_another_branch_is_unknown() {
     let block = block_of(&[transaction(&a, "0x7"), transaction(&b, "0x8")]);
     let asked = hash(&block);
     for other in [forged(&receipt(&b, &block), "blockHash", word('d')), Value::Null] {
-        let block = block.clone();
-        let node = FakeNode::answering(move |method, parameters| match method {
-            "eth_getBlockReceipts" => error(-32601, "Method not found"),
-            "eth_getTransactionReceipt" if parameters[0] == word('a') => result(&receipt(&word('a'), &block)),
-            "eth_getTransactionReceipt" => result(&other),
-            _ => result(&block),
-        })
-        .await;
+        let node = node_with_other_receipt(&block, other).await;
         let read = node.client().block(asked, Detail::Results).await.unwrap().unwrap();
         let succeeded: Vec<_> = read.transactions.iter().map(|found| found.succeeded).collect();
         assert_eq!(succeeded, [Some(false), None]);
@@ -168,16 +174,9 @@ async fn a_receipt_by_transaction_must_name_its_block_or_the_height() {
         (block["hash"].clone(), json!("0x3"), Some(false)),
     ] {
         let found = forged(&forged(&receipt(&b, &block), "blockHash", block_hash), "blockNumber", number);
-        let (shown, block) = (found.clone(), block.clone());
-        let node = FakeNode::answering(move |method, parameters| match method {
-            "eth_getBlockReceipts" => error(-32601, "Method not found"),
-            "eth_getTransactionReceipt" if parameters[0] == word('a') => result(&receipt(&word('a'), &block)),
-            "eth_getTransactionReceipt" => result(&found),
-            _ => result(&block),
-        })
-        .await;
+        let node = node_with_other_receipt(&block, found.clone()).await;
         let read = node.client().block(asked, Detail::Results).await.unwrap().unwrap();
-        assert_eq!(read.transactions[1].succeeded, succeeded, "{shown}");
+        assert_eq!(read.transactions[1].succeeded, succeeded, "{found}");
     }
 }
 
