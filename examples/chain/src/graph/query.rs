@@ -61,6 +61,12 @@ impl Graph {
         Some(self.header(self.meet(one, other)))
     }
 
+    /// Whether `block` is known to be on a branch without `anchor`, and not below it.
+    pub(crate) fn leaves(&self, block: &Header, anchor: &Header) -> bool {
+        let shared = self.common_ancestor(&block.hash, &anchor.hash);
+        shared.is_some_and(|shared| shared != *anchor && shared != *block)
+    }
+
     /// How many blocks are disconnected and connected on the path from one tip to the other.
     #[must_use]
     pub fn distance(&self, one: &Hash, other: &Hash) -> Option<u64> {

@@ -332,7 +332,7 @@ impl<T: Transaction> ChainFacts<T> {
             node.is_contradicted_below(head, invalid);
         }
         if let Some(highest) = headers.last().filter(|highest| graph.contains(&highest.hash)) {
-            node.is_linked_at(*highest, graph);
+            node.is_linked_at(*highest, graph, self.branch.anchor().as_ref());
         }
         // A node that returned some headers has made progress: that it was late is no error.
         contradiction.or(error.filter(|_| headers.is_empty() || !is_late))
@@ -357,7 +357,7 @@ impl<T: Transaction> ChainFacts<T> {
                 break;
             }
             if let Some((node, graph)) = self.nodes.get_mut(name).zip(self.headers.graph()) {
-                node.is_linked_at(*header, graph);
+                node.is_linked_at(*header, graph, self.branch.anchor().as_ref());
             }
         }
         error

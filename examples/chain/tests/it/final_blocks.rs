@@ -288,6 +288,63 @@ async fn a_long_branch_that_leaves_below_the_root_is_a_breach_and_not_walked() {
     }
 }
 
+/// The headers of a branch that the tip never follows are no headers ahead of the tip: it is walked to its head.
+///
+/// ```text
+/// g - a1 - a2 - ... - a60       a2 is final
+///       \
+///         c2 - ... - c60
+/// ```
+#[tokio::test(start_paused = true)]
+async fn a_branch_longer_than_headers_may_be_ahead_of_the_tip_is_a_breach() {
+    let mut tree = Tree::new(&long("a", 60));
+    tree.line(&branch("a1", "c", 2..=60));
+    let (n1, n2) = (tree.node("a2"), tree.node("a1"));
+    n1.script().finalised = Some(hash("a2"));
+    let bounds = ChainConfig { pending_limit: 5, backfill: 3, block_window: 2, ..config() };
+    let mut watched = Watched::start(bounds, local(&[("n1", &n1), ("n2", &n2)])).await;
+    assert_eq!(watched.events().await, ["committed a1 a2", "finalised a2"]);
+    tree.advance(&n1, "c60");
+    let mut events = Vec::new();
+    for _ in 0..30 {
+        events.extend(watched.events().await);
+    }
+    assert_eq!(events, ["n1 breached a2 by c60"]);
+    assert_eq!(watched.cycle().await.node("n1").unwrap().agreement, Agreement::Breached);
+    // Back on the branch, far above the tip.
+    tree.advance(&n1, "a60");
+    for _ in 0..60 {
+        watched.cycle().await;
+    }
+    assert_eq!(show(watched.cycle().await.tip), "a60");
+}
+
+/// The same branch is longer than what is kept of one node: it is not asked for headers that are not kept.
+#[tokio::test(start_paused = true)]
+async fn a_branch_longer_than_what_is_kept_of_a_node_is_not_asked_for_again_and_again() {
+    let mut tree = Tree::new(&long("a", 2));
+    tree.line(&branch("a1", "c", 2..=60));
+    let (n1, n2) = (tree.node("a2"), tree.node("a1"));
+    n1.script().finalised = Some(hash("a2"));
+    let bounds = ChainConfig { headers_off_branch: 20, backfill: 3, block_window: 2, ..config() };
+    let mut watched = Watched::start(bounds, local(&[("n1", &n1), ("n2", &n2)])).await;
+    assert_eq!(watched.events().await, ["committed a1 a2", "finalised a2"]);
+    tree.advance(&n1, "c60");
+    for _ in 0..30 {
+        watched.cycle().await;
+    }
+    let calls = || {
+        let calls = n1.script().calls.clone();
+        ["header", "header_at"].iter().filter_map(|method| calls.get(method)).sum::<usize>()
+    };
+    let asked = calls();
+    for _ in 0..30 {
+        watched.cycle().await;
+    }
+    assert_eq!(calls(), asked);
+    assert_eq!(watched.cycle().await.node("n1").unwrap().agreement, Agreement::Pending);
+}
+
 /// Two such branches: each is walked at once, and neither pushes out the headers of the other.
 #[tokio::test(start_paused = true)]
 async fn several_branches_that_leave_below_the_root_are_all_breaches() {

@@ -187,6 +187,11 @@ impl Headers {
         self.origins.get(hash)
     }
 
+    /// Whether one more header that a node reports is kept.
+    pub(super) fn has_room_for(&self, node: &str) -> bool {
+        self.origins.count(node) < self.limit_by_node
+    }
+
     /// The contents of a block are there.
     pub(super) fn block_arrived(&mut self, hash: &Hash) {
         self.origins.remove(hash);

@@ -226,10 +226,7 @@ impl Nodes {
         anchor: &Header,
     ) -> Vec<(Arc<str>, &'static [StandingCommand])> {
         let Some(graph) = headers.graph() else { return Vec::new() };
-        let leaves = |block: &Header| {
-            let shared = graph.common_ancestor(&block.hash, &anchor.hash);
-            shared.is_some_and(|shared| shared != *anchor && shared != *block)
-        };
+        let leaves = |block: &Header| graph.leaves(block, anchor);
         let has_final = |node: &NodeFacts, head: &Header| match headers.place(head) {
             Place::Off => Some(false),
             // A node in breach is believed again when it is seen on the branch.

@@ -324,11 +324,19 @@ impl NodeFacts {
     }
 
     /// A header that it returned is in the graph. One that is not above the last one of its branch, and not heavier,
-    /// may be of a branch that it has left.
-    pub(in crate::observer) fn is_linked_at(&mut self, header: Header, graph: &Graph) {
+    /// may be of a branch that it has left, unless that one was on a branch without `anchor`, the last final block.
+    pub(in crate::observer) fn is_linked_at(
+        &mut self,
+        header: Header,
+        graph: &Graph,
+        anchor: Option<&Header>,
+    ) {
+        let returns =
+            |linked: &Header, anchor| graph.leaves(linked, anchor) && !graph.leaves(&header, anchor);
         let goes_on = self.linked.is_none_or(|linked| {
             graph.is_on_branch(&linked.hash, &header.hash) == OnBranch::Yes
                 || graph.total_work(&header.hash) > graph.total_work(&linked.hash)
+                || anchor.is_some_and(|anchor| returns(&linked, anchor))
         });
         if self.is_honest() && goes_on {
             self.linked = Some(header);
