@@ -5,6 +5,7 @@
 //! or a new tool is an added row; the rest runs the tables and reports.
 
 mod args;
+mod beside;
 mod checks;
 mod circles;
 mod engine;

@@ -1,10 +1,11 @@
-//! Runs steps one after the other and says how it went.
+//! Runs steps and says how it went.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::beside::{Beside, Ended};
 use crate::needs::Need;
-use crate::steps::{Step, Work};
+use crate::steps::{BESIDE, BUILT, Step, Work};
 use crate::verdict::Verdict;
 
 /// How all of it went. [`Display`](fmt::Display) is the closing table.
@@ -23,25 +24,52 @@ struct Row {
 
 /// Says what is missing, installs it if asked to, and runs the steps. A failure does not stop the others:
 /// one run reports everything that is wrong.
+///
+/// Where the step [`BUILT`] is one of them, the steps of [`BESIDE`] run beside those after it.
 pub(crate) fn run(steps: &[&'static Step], install: bool) -> Report {
     let started = Instant::now();
     let missing = provide(steps, install);
-    let rows = steps
-        .iter()
-        .map(|step| {
-            println!("\n==> {}: {}", step.name, step.why);
-            let started = Instant::now();
-            let verdict = verdict_of(step, &missing);
-            match &verdict {
-                Verdict::Passed => {}
-                Verdict::Skipped(why) => println!("skipped: {why}"),
-                Verdict::Failed(what) => println!("FAILED: {what}"),
-                Verdict::LeftOut(why) => println!("LEFT OUT: {why}"),
-            }
-            Row { step: step.name, verdict, took: started.elapsed() }
-        })
-        .collect();
+    let is_beside = |step: &&'static Step| BESIDE.contains(&step.name) && lacking(step, &missing).is_none();
+    let is_built = steps.iter().any(|step| step.name == BUILT);
+    let (mut waiting, others): (Vec<_>, Vec<_>) =
+        steps.iter().copied().partition(|step| is_built && is_beside(step));
+    let mut beside = None;
+    let mut rows: Vec<Row> = Vec::new();
+    for step in others {
+        rows.push(run_here(step, &missing));
+        if step.name == BUILT && !waiting.is_empty() {
+            let names: Vec<&str> = waiting.iter().map(|step| step.name).collect();
+            println!("\nBeside the steps that follow, and printed after them: {}", names.join(", "));
+            beside = Some(Beside::start(std::mem::take(&mut waiting)));
+        }
+    }
+    match beside.map(Beside::join).transpose() {
+        Ok(ended) => rows.extend(ended.into_iter().flatten().map(printed)),
+        Err(error) => {
+            rows.push(Row { step: "beside", verdict: Verdict::Failed(error), took: started.elapsed() });
+        }
+    }
+    rows.sort_by_key(|row| steps.iter().position(|step| step.name == row.step));
     Report { rows, took: started.elapsed() }
+}
+
+fn run_here(step: &'static Step, missing: &[&'static Need]) -> Row {
+    println!("\n==> {}: {}", step.name, step.why);
+    let started = Instant::now();
+    let verdict = verdict_of(step, missing);
+    match &verdict {
+        Verdict::Passed => {}
+        Verdict::Skipped(why) => println!("skipped: {why}"),
+        Verdict::Failed(what) => println!("FAILED: {what}"),
+        Verdict::LeftOut(why) => println!("LEFT OUT: {why}"),
+    }
+    Row { step: step.name, verdict, took: started.elapsed() }
+}
+
+/// Prints what a step printed that ran beside others.
+fn printed(Ended { step, verdict, took, output }: Ended) -> Row {
+    println!("\n==> {} (beside the others)\n{output}", step.name);
+    Row { step: step.name, verdict, took }
 }
 
 /// Names the tools that the steps need and that are not here, installs them if asked to, and returns those
@@ -72,9 +100,13 @@ fn provide(steps: &[&'static Step], install: bool) -> Vec<&'static Need> {
     needs
 }
 
+/// A tool that the step needs and that is missing.
+fn lacking(step: &Step, missing: &[&'static Need]) -> Option<&'static Need> {
+    step.needs.iter().copied().find(|need| missing.iter().any(|other| other.name == need.name))
+}
+
 fn verdict_of(step: &Step, missing: &[&'static Need]) -> Verdict {
-    let lacking = step.needs.iter().find(|need| missing.iter().any(|other| other.name == need.name));
-    if let Some(need) = lacking {
+    if let Some(need) = lacking(step, missing) {
         return Verdict::LeftOut(format!(
             "{} is missing; install it with: {}",
             need.name,

@@ -5,7 +5,7 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -37,6 +37,22 @@ pub(crate) fn failing(line: &str) -> Result<Option<String>, String> {
     announce(line);
     let output = command(line).stdout(Stdio::null()).output().map_err(|error| not_started(line, &error))?;
     Ok((!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+/// Runs `line` and returns whether it succeeded, and all that it printed, in the order in which it came.
+pub(crate) fn capture(line: &str) -> Result<(bool, String), String> {
+    let (mut reader, writer) = io::pipe().map_err(|error| not_started(line, &error))?;
+    let errors = writer.try_clone().map_err(|error| not_started(line, &error))?;
+    let mut command = command(line);
+    let mut child =
+        command.stdout(writer).stderr(errors).spawn().map_err(|error| not_started(line, &error))?;
+    // It holds the writing ends, which would keep the pipe open.
+    drop(command);
+    let mut output = Vec::new();
+    let read = reader.read_to_end(&mut output);
+    let status = read.and_then(|_| child.wait());
+    let status = status.map_err(|error| format!("`{line}` cannot be waited for: {error}"))?;
+    Ok((status.success(), String::from_utf8_lossy(&output).into_owned()))
 }
 
 /// Runs `line` for at most `limit`, printing and returning its lines. At the limit it is killed, an error.
@@ -112,7 +128,7 @@ fn succeeded(line: &str, status: ExitStatus) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("`{line}` ended with {status}")) }
 }
 
-fn not_started(line: &str, error: &std::io::Error) -> String {
+fn not_started(line: &str, error: &io::Error) -> String {
     format!("`{line}` cannot be started: {error}")
 }
 
@@ -154,6 +170,15 @@ mod tests {
         assert_eq!(lines_within("seq 3", limit), Ok(["1", "2", "3"].map(str::to_owned).to_vec()));
         let failed = lines_within("ls watchkeeper-no-such-file", limit).expect_err("no such file");
         assert!(failed.contains("ended with exit status"), "{failed}");
+    }
+
+    #[test]
+    fn what_a_command_prints_is_captured_with_its_errors() {
+        let (has_succeeded, output) = capture("ls watchkeeper-no-such-file /dev/null").expect("ls is there");
+        assert!(!has_succeeded);
+        assert!(output.contains("watchkeeper-no-such-file") && output.contains("/dev/null\n"), "{output}");
+        assert_eq!(capture("seq 2"), Ok((true, "1\n2\n".to_owned())));
+        assert!(capture("watchkeeper-no-such-program").is_err());
     }
 
     #[test]

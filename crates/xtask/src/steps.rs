@@ -175,6 +175,13 @@ pub(crate) static STEPS: &[Step] = &[
     },
 ];
 
+/// Steps that mostly wait for servers and containers: in a run of all steps they run beside those that come after
+/// [`BUILT`] and build, in processes of their own.
+pub(crate) const BESIDE: &[&str] = &["pods", "api", "chains", "containers"];
+
+/// After this step what the steps of [`BESIDE`] need is built.
+pub(crate) const BUILT: &str = "doctest";
+
 /// By hand, and in no run of all steps: it takes hours.
 pub(crate) static MUTANTS: Step = Step {
     name: "mutants",
@@ -218,6 +225,15 @@ mod tests {
             .collect();
         assert_eq!(lines.len(), 4, "{lines:?}");
         assert!(lines.iter().all(|line| line.contains("--exclude watchkeeper-chain-bitcoin ")), "{lines:?}");
+    }
+
+    #[test]
+    fn what_runs_beside_others_comes_after_what_is_built_for_it() {
+        let place = |name: &str| STEPS.iter().position(|step| step.name == name);
+        let built = place(BUILT).expect("it is a step");
+        for name in BESIDE {
+            assert!(place(name).expect("it is a step") > built, "{name}");
+        }
     }
 
     #[test]
