@@ -1,0 +1,13 @@
+//! Deployers with real processes of the tests' own.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+#![cfg(feature = "local")]
+
+mod app;
+mod contract;
+mod control;
+mod ends;
+mod mistakes;
+mod node;
+mod ports;
+mod starts;
