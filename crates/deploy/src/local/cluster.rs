@@ -1,5 +1,6 @@
 //! The running processes of a local cluster.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -124,6 +125,14 @@ impl<A: Application> LocalCluster<A> {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+}
+
+impl<A: Application> fmt::Debug for LocalCluster<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes = self.control.nodes();
+        let mut cluster = f.debug_struct("LocalCluster");
+        cluster.field("nodes", &nodes).field("directory", &self.directory).finish_non_exhaustive()
     }
 }
 

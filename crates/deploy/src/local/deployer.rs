@@ -1,6 +1,7 @@
 //! Brings local clusters up.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -127,6 +128,17 @@ impl<A: Application> Deployer<A> for LocalDeployer<A> {
 
     async fn deploy(&self, deployment: &A::Deployment) -> Result<Box<dyn RunningCluster<A>>, DeployError> {
         Ok(Box::new(self.start(deployment).await?))
+    }
+}
+
+impl<A: Application> fmt::Debug for LocalDeployer<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { program: _, directory, start_within, stop_within } = self;
+        f.debug_struct("LocalDeployer")
+            .field("directory", directory)
+            .field("start_within", start_within)
+            .field("stop_within", stop_within)
+            .finish_non_exhaustive()
     }
 }
 
