@@ -14,10 +14,10 @@ use watchkeeper_scenario::{BuildError, Deployer, Failure, Phase, Problem, Scenar
 
 use crate::api::node_name;
 #[cfg(feature = "compose")]
-use crate::deploy::compose::ComposeDeployer;
-#[cfg(feature = "k8s")]
-use crate::deploy::k8s::K8sDeployer;
+use crate::deploy::compose::compose_deployer;
 use crate::deploy::k8s::K8sFlags;
+#[cfg(feature = "k8s")]
+use crate::deploy::k8s::k8s_deployer;
 use crate::deploy::{Deployment, LocalDeployer, RaftKv};
 use crate::errors::Chain;
 use crate::failover::{self, Failover, config};
@@ -65,11 +65,14 @@ impl DemoFlags {
         match self.deployer {
             None | Some(DeployerName::Local) => Ok(Box::new(LocalDeployer::new())),
             #[cfg(feature = "compose")]
-            Some(DeployerName::Compose) => Ok(Box::new(ComposeDeployer::new())),
+            Some(DeployerName::Compose) => Ok(Box::new(compose_deployer())),
             #[cfg(not(feature = "compose"))]
             Some(DeployerName::Compose) => Err(DemoError::NotBuilt { deployer: "compose" }),
             #[cfg(feature = "k8s")]
-            Some(DeployerName::K8s) => Ok(Box::new(K8sDeployer::new(self.k8s.clone().into()))),
+            Some(DeployerName::K8s) => match k8s_deployer(self.k8s.clone().into()) {
+                Ok(deployer) => Ok(Box::new(deployer)),
+                Err(error) => Err(DemoError::NotStarted(Chain(&error).to_string())),
+            },
             #[cfg(not(feature = "k8s"))]
             Some(DeployerName::K8s) => Err(DemoError::NotBuilt { deployer: "k8s" }),
         }

@@ -4,6 +4,7 @@
 #![cfg(feature = "local")]
 
 mod app;
+#[path = "../contract/mod.rs"]
 mod contract;
 mod control;
 mod ends;

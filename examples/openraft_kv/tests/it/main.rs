@@ -7,7 +7,7 @@ mod children;
 mod cluster;
 mod common;
 mod config;
-#[path = "../contract/mod.rs"]
+#[path = "../../../../crates/deploy/tests/contract/mod.rs"]
 mod contract;
 mod deployer;
 mod durability;
