@@ -97,7 +97,7 @@ impl<A: Application> LocalDeployer<A> {
         let nodes = self.program.nodes(deployment);
         if !(1..=MOST).contains(&nodes) {
             return Err(format!(
-                "it has {nodes} nodes, and a local cluster has 1 to {MOST}: change the number"
+                "a local cluster has 1 to {MOST} nodes, and this one {nodes}: change the number"
             ));
         }
         let mut ports = BTreeSet::new();

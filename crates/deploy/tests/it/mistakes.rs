@@ -10,12 +10,12 @@ use crate::app::{PORT, Program, Runs, SOON, processes_with};
 
 async fn refused(program: Program, nodes: u64) -> DeployError {
     let deployer = LocalDeployer::new(program).start_within(SOON);
-    deployer.start(&nodes).await.err().expect("it does not come up")
+    deployer.start(&nodes).await.expect_err("it does not come up")
 }
 
 /// The error of a start, and its text with that of the deployer.
 async fn fails(deployer: LocalDeployer<crate::app::App>, nodes: u64) -> (LocalError, String) {
-    match deployer.start(&nodes).await.err().expect("it does not come up") {
+    match deployer.start(&nodes).await.expect_err("it does not come up") {
         DeployError::Failed { deployer, step, source } => {
             let text = format!("the {deployer} deployer could not {step}: {source}");
             let error = source.downcast::<LocalError>().expect("the error of the deployer");
@@ -31,9 +31,9 @@ async fn an_invalid_deployment_is_refused_before_anything_starts() {
     let named = |names: fn(u64) -> String| Program { names, ..Program::node() };
     let ports = |ports: &[&'static str]| Program { ports: ports.to_vec(), ..Program::node() };
     let cases = [
-        (Program::node(), 0, "it has 0 nodes, and a local cluster has 1 to 64"),
-        (Program::node(), 65, "it has 65 nodes"),
-        (Program::node(), u64::MAX, "a local cluster has 1 to 64"),
+        (Program::node(), 0, "a local cluster has 1 to 64 nodes, and this one 0"),
+        (Program::node(), 65, "and this one 65"),
+        (Program::node(), u64::MAX, "a local cluster has 1 to 64 nodes"),
         (named(|number| format!("a/{number}")), 2, r#"no node can be called "a/1""#),
         (named(|_| "..".to_owned()), 1, r#"no node can be called "..""#),
         (named(|_| String::new()), 1, r#"no node can be called """#),

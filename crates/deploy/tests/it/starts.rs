@@ -105,7 +105,7 @@ async fn a_given_directory_has_data_and_logs_and_stays() {
     drop(cluster);
     assert_eq!(std::fs::read_to_string(path.join("n1/data/value")).unwrap(), "kept");
     assert!(std::fs::read_to_string(path.join("n1/log")).unwrap().contains("n1 listens on"));
-    let again = deployer.start(&1).await.err().unwrap();
+    let again = deployer.start(&1).await.unwrap_err();
     let reason = std::error::Error::source(&again).unwrap().to_string();
     assert!(reason.contains("it must not exist") && reason.contains("/cluster"), "{reason}");
     assert!(path.exists(), "it is not ours to remove");

@@ -15,7 +15,7 @@ use watchkeeper_scenario::{Application, NodeClients};
 use crate::api::{Formed, Member};
 use crate::{ClientError, NodeClient};
 
-pub use local::LocalDeployer;
+pub use local::local_deployer;
 
 /// The key-value store, for `watchkeeper_scenario`.
 #[derive(Clone, Copy, Debug)]
