@@ -1,6 +1,6 @@
 //! Reading and publishing, compared with the store of kube-rs' reflector, with the same objects, in one run.
 //!
-//! `cargo bench -p openraft_kv --features k8s --bench reflector` measures it and prints one table. `benches/README.md`
+//! `cargo bench -p watchkeeper-deploy --features k8s --bench reflector` measures it and prints one table. `benches/README.md`
 //! at the top of the repository explains each row.
 
 #![expect(
@@ -41,7 +41,9 @@ const READ: Duration = Duration::from_millis(20);
 
 fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
-        eprintln!("figures are taken from optimised code only: cargo bench -p openraft_kv --features k8s");
+        eprintln!(
+            "figures are taken from optimised code only: cargo bench -p watchkeeper-deploy --features k8s"
+        );
         return;
     }
     let executor = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -17,7 +17,7 @@ use watchkeeper::report::{debug_as_text, error_chain};
 use watchkeeper::{DynError, ObservedSource, SourceProvider, async_trait};
 use watchkeeper_scenario::{Application, NodeClients};
 
-use crate::shared::lock;
+use crate::shared::{client, lock};
 use crate::{NodeAccess, NodeAddress};
 
 /// Labels a container, network or volume with the name of its cluster.
@@ -293,7 +293,7 @@ impl<A: Application> ContainerNodes<A> {
         if let (Some(known), true) = (known, lock(&self.addresses).get(name) == Some(&at)) {
             return Ok(Some(known));
         }
-        let client = self.access.client(&at).map_err(|source| {
+        let client = client(&*self.access, &at).map_err(|source| {
             let at = format!("{:?}", at.ports);
             ContainerError::NoClient { node: name.to_owned(), at, source }
         })?;

@@ -8,8 +8,7 @@ use futures_util::TryFutureExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{LogParams, Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config, Resource};
+use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
@@ -18,11 +17,12 @@ use watchkeeper::report::error_chain;
 use watchkeeper::{DynError, async_trait};
 use watchkeeper_scenario::{Application, DeployError, Deployer, NodeClients, NodeControl, RunningCluster};
 
+use super::connect::{connect, reach};
 use super::control::{K8sControl, NAME};
 use super::error::K8sError;
 use super::manifests::Manifests;
 use super::names::Names;
-use super::options::{K8sOptions, Reach};
+use super::options::K8sOptions;
 use super::pod::NodePod;
 use super::pods::{PodSelection, PodSources, Seen};
 use super::program::K8sProgram;
@@ -88,60 +88,6 @@ impl<A: Application> K8sDeployer<A> {
         Arc::clone(&self.program) as _
     }
 
-    /// A client of the API server, which has answered.
-    async fn connect(&self) -> Result<(Config, Client), DeployError> {
-        let mut config = self.config().await?;
-        config.connect_timeout = Some(self.options.answer_within);
-        let silent = |reason: String| {
-            unavailable(
-                format!("the API server {} does not answer ({reason})", config.cluster_url),
-                "check that the cluster of the kubeconfig runs",
-            )
-        };
-        let client = Client::try_from(config.clone()).map_err(|error| silent(error_chain(&error)))?;
-        match timeout(self.options.answer_within, client.apiserver_version()).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(silent(error_chain(&error))),
-            Err(_) => return Err(silent(format!("waited {:?}", self.options.answer_within))),
-        }
-        Ok((config, client))
-    }
-
-    async fn config(&self) -> Result<Config, DeployError> {
-        let K8sOptions { kubeconfig, context, .. } = &self.options;
-        let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
-        let config = match (kubeconfig, context) {
-            (Some(path), _) => {
-                let read = Kubeconfig::read_from(path).map_err(|error| error_chain(&error));
-                match read {
-                    Ok(read) => Config::from_custom_kubeconfig(read, &options)
-                        .await
-                        .map_err(|error| error_chain(&error)),
-                    Err(error) => Err(error),
-                }
-            }
-            (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(|error| error_chain(&error)),
-            (None, None) => Config::infer().await.map_err(|error| error_chain(&error)),
-        };
-        config.map_err(|reason| {
-            unavailable(
-                format!("there is no usable kubeconfig ({reason})"),
-                "set KUBECONFIG, or name the file and its context",
-            )
-        })
-    }
-
-    fn reach(&self) -> Reach {
-        self.options.reach.unwrap_or_else(|| {
-            // The kubelet sets it in every container.
-            if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
-                Reach::PodIp
-            } else {
-                Reach::PortForward
-            }
-        })
-    }
-
     /// Applies the manifests and follows the pods until each node can be reached.
     async fn bring_up(
         &self,
@@ -162,7 +108,7 @@ impl<A: Application> K8sDeployer<A> {
             labels: manifests.selector(),
             cluster: name.to_owned(),
             pod,
-            reach: self.reach(),
+            reach: reach(&self.options),
         };
         let sources = Arc::new(PodSources::follow_as(client.clone(), selection, self.access(), names));
         self.ready(&sources, nodes).await.map_err(failed("bring the pods up"))?;
@@ -243,7 +189,7 @@ impl<A: Application> Deployer<A> for K8sDeployer<A> {
         let changes = changes.map_err(|error| DeployError::InvalidDeployment(error_chain(&*error)))?;
         let (pod, image, replicas) = (self.program.pod(), self.options.image.as_deref(), changes.replicas);
         let manifests = self.manifests.clone().of(changes, &pod, &name, image, &labels(&run))?;
-        let (config, client) = self.connect().await?;
+        let (config, client) = connect(&self.options).await?;
 
         let space = OwnedNamespace::new(config, client.clone(), &name, run);
         let nodes: Vec<String> = (1..=replicas).map(pod.name).collect();
@@ -340,10 +286,6 @@ where
 fn failed<E: Into<DynError>>(step: impl Into<String>) -> impl FnOnce(E) -> DeployError {
     let step = step.into();
     move |source| DeployError::Failed { deployer: NAME.to_owned(), step, source: source.into() }
-}
-
-fn unavailable(missing: String, fix: &str) -> DeployError {
-    DeployError::Unavailable { deployer: NAME.to_owned(), missing, fix: fix.to_owned() }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! says what a deployment changes in them. [`PodSources`] follows pods by label, also for a cluster that something else
 //! has deployed.
 
+mod connect;
 mod control;
 mod deployer;
 mod error;

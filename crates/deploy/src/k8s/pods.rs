@@ -10,6 +10,7 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use watchkeeper::report::error_chain;
 use watchkeeper::{DynError, ObservedSource, SourceProvider, async_trait};
 use watchkeeper_scenario::{Application, NodeClients};
 
@@ -105,7 +106,7 @@ impl Seen {
     /// Why the node does not serve.
     pub(super) fn waits_for(&self, node: &str) -> String {
         match (self.pods.get(node), &self.problem) {
-            (Some(pod), Some(problem)) if pod.ready => problem.to_string(),
+            (Some(pod), Some(problem)) if pod.ready => error_chain(&**problem),
             (Some(pod), _) => pod.waits_for.clone(),
             (None, _) => "it has no pod".to_owned(),
         }

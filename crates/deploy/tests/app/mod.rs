@@ -43,6 +43,7 @@ impl Counter {
 #[async_trait]
 impl NodeAccess<Counting> for Counting {
     fn client(&self, at: &NodeAddress) -> Result<Counter, DynError> {
+        assert_ne!(at.cluster, "panics", "no client of this cluster");
         at.port("client").ok_or("it has no port called client")?;
         Ok(Counter { at: at.clone() })
     }

@@ -5,7 +5,9 @@
 #[path = "../app/mod.rs"]
 mod app;
 mod deploying;
+mod ending;
 mod fake;
+mod fixture;
 mod following;
 mod kubelet;
 mod node;

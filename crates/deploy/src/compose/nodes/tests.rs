@@ -150,3 +150,14 @@ fn a_container_without_the_labels_is_no_node() {
     assert!(problem.contains("no client can be made of the node n1 at {}"), "{problem}");
     assert!(problem.contains("labels") && problem.contains("no port called client"), "{problem}");
 }
+
+/// It would have ended the task that follows the containers.
+#[test]
+fn a_panic_of_the_application_is_a_problem_of_that_node() {
+    let mut nodes = nodes();
+    nodes.cluster = "panics".into();
+    nodes.take_in(&mut KnownNodes::new(), &[container("n1", Some("172.18.0.2"))]);
+    assert!(nodes.clients().names().is_empty());
+    let problem = format!("{:?}", nodes.problem().unwrap());
+    assert!(problem.contains("node n1") && problem.contains("no client of this cluster"), "{problem}");
+}

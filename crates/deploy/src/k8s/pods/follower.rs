@@ -23,6 +23,7 @@ use super::super::forward::{Forward, Opener};
 use super::super::names::{Names, PodOfSet, PodPlace};
 use super::super::pod::{NodePod, PodView};
 use super::{PodSelection, Seen};
+use crate::shared::client;
 use crate::{NodeAccess, NodeAddress};
 
 /// How long to wait before pods are listed again if no other pause is known.
@@ -239,7 +240,7 @@ impl<A: Application> Follower<A> {
         }
         let number = place.as_ref().map_or(0, |place| place.id);
         let at = NodeAddress { cluster: self.cluster.clone(), node: node.to_owned(), number, ports };
-        let client = self.access.client(&at).map_err(|source| {
+        let client = client(&*self.access, &at).map_err(|source| {
             let at = format!("{:?}", at.ports);
             K8sError::NoClient { node: node.to_owned(), at, source }
         })?;

@@ -80,6 +80,23 @@ async fn a_forward_that_cannot_be_opened_leaves_no_dead_client_and_is_tried_agai
     assert!(follower.retry.at.is_none());
 }
 
+/// Other pods go on being followed.
+#[tokio::test]
+async fn a_pod_without_a_client_says_why_and_is_no_source() {
+    let (mut follower, seen) = follower(&Arc::new(AtomicBool::new(true)));
+    follower.pod.ports.push("peer".to_owned());
+    let mut peer_alone = pod("kv-0", "u1", "10.0.0.1");
+    let containers = &mut peer_alone.spec.as_mut().unwrap().containers;
+    containers[0].ports.as_mut().unwrap()[0].name = Some("peer".to_owned());
+    follower.apply(Event::Apply(peer_alone)).await;
+    follower.apply(Event::Apply(pod("kv-1", "u2", "10.0.0.2"))).await;
+    assert_eq!(follower.clients.names(), ["n2"]);
+    let waits_for = seen.borrow().waits_for("n1");
+    assert!(!seen.borrow().serves("n1") && waits_for.contains("no port called client"), "{waits_for}");
+    assert!(waits_for.starts_with("no client can be made of the node n1 at {\"peer\""), "{waits_for}");
+    assert!(follower.retry.at.is_some(), "it is tried again");
+}
+
 /// The end of the old pod may come after the new one of its name, and the names of two sets differ.
 #[tokio::test]
 async fn the_end_of_one_pod_removes_no_other() {
