@@ -21,5 +21,9 @@ extern crate self as watchkeeper_deploy;
 #[path = "../tests/app/mod.rs"]
 mod app;
 
+#[cfg(all(doctest, feature = "local"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use crate::access::{NodeAccess, NodeAddress};
 pub use crate::ready::ready;
