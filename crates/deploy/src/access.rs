@@ -13,7 +13,7 @@ pub struct NodeAddress {
     pub cluster: String,
     /// The node's name, such as `n1`.
     pub node: String,
-    /// Its number, from 1.
+    /// Its number, from 1; 0 if it has none.
     pub number: u64,
     /// Host and port by the name of the port, such as `client`: `127.0.0.1:40000`.
     pub ports: BTreeMap<String, String>,

@@ -32,6 +32,10 @@ compile_error!(
      -p watchkeeper-pipeline -p watchkeeper-journal`."
 );
 
+#[cfg(all(doctest, target_os = "linux"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(target_os = "linux")]
 mod directory;
 #[cfg(target_os = "linux")]

@@ -1,6 +1,7 @@
 //! The output of a child: all of it is read, and one line is searched for.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::process::{ChildStderr, ChildStdout};
 use std::sync::mpsc::Receiver;
@@ -69,10 +70,35 @@ impl Printed {
     }
 }
 
+/// The file that gets a copy of the output, if there is one.
+pub(crate) struct Log(Option<File>);
+
+impl Log {
+    pub(crate) fn new(file: Option<File>) -> Self {
+        Self(file)
+    }
+
+    /// A second writer to the same file.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        self.0.as_ref().map(File::try_clone).transpose().map(Self)
+    }
+
+    /// A file that cannot be written gets no more: the child must not block on its output.
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(file) = &mut self.0
+            && let Err(error) = file.write_all(bytes)
+        {
+            tracing::warn!(%error, "the output of a child process is no longer written to its file");
+            self.0 = None;
+        }
+    }
+}
+
 /// Reads to the end: otherwise a child that prints more would block on a full pipe.
-pub(crate) fn keep(mut stderr: ChildStderr, printed: &Mutex<Printed>) {
+pub(crate) fn keep(mut stderr: ChildStderr, printed: &Mutex<Printed>, mut log: Log) {
     let mut chunk = vec![0; KEPT];
     while let Ok(length @ 1..) = read(&mut stderr, &mut chunk) {
+        log.write(&chunk[..length]);
         lock(printed).push(&chunk[..length]);
     }
 }
@@ -82,6 +108,7 @@ pub(crate) fn look_for(
     mark: &str,
     mut stdout: ChildStdout,
     printed: &Mutex<Printed>,
+    mut log: Log,
     errors_ended: &Receiver<()>,
     ready: oneshot::Sender<Result<String, String>>,
 ) {
@@ -96,6 +123,7 @@ pub(crate) fn look_for(
         let is_last = search.is_overdue(Instant::now());
         match read(&mut stdout, &mut chunk) {
             Ok(length @ 1..) => {
+                log.write(&chunk[..length]);
                 lock(printed).push(&chunk[..length]);
                 if let Some(line) = search.push(&chunk[..length], Instant::now()) {
                     break Ok(line);
@@ -113,7 +141,9 @@ pub(crate) fn look_for(
         }
     };
     let _ = ready.send(answer.map(|line| line.trim_end().to_owned()));
-    let _ = io::copy(&mut stdout, &mut io::sink());
+    while let Ok(length @ 1..) = read(&mut stdout, &mut chunk) {
+        log.write(&chunk[..length]);
+    }
 }
 
 /// The line without a line break until now, and whether the mark is in it.

@@ -1,5 +1,6 @@
 //! A child process, from its start to its end.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -12,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::group::Group;
-use crate::output::{self, Printed, ReadyLine};
+use crate::output::{self, Log, Printed, ReadyLine};
 use crate::signal;
 
 /// How long a killed child may take to be gone. It takes milliseconds, unless something holds it.
@@ -42,6 +43,8 @@ pub struct Process {
     pid: u32,
     group: Arc<Group>,
     exit: Exit,
+    /// Closed when the output has ended and is written to its file.
+    output: watch::Receiver<()>,
     /// Locked during a stop, so that a concurrent resume takes effect after it.
     stopping: Mutex<()>,
     thread: Option<JoinHandle<()>>,
@@ -101,7 +104,48 @@ impl Process {
     /// - [`InvalidInput`](io::ErrorKind::InvalidInput): `mark` has a line break, so no line can contain it.
     /// - [`Unsupported`](io::ErrorKind::Unsupported): `SIGCHLD` is ignored in this process, so the end of a child
     ///   would be lost.
-    pub fn start(mut command: Command, mark: &str) -> io::Result<(Self, ReadyLine)> {
+    pub fn start(command: Command, mark: &str) -> io::Result<(Self, ReadyLine)> {
+        Self::begin(command, mark, None)
+    }
+
+    /// Starts `command` as [`start`](Self::start) does, and also writes its output to `log` as it is read.
+    ///
+    /// [`while_parent_lives`](crate::while_parent_lives) has standard output and standard error in one stream, so that
+    /// both are in the file, and both are searched for `mark`. Otherwise standard error is in it if it is a pipe. Open the
+    /// file to append, so that it also has what an earlier process of the same node printed.
+    ///
+    /// What cannot be written, for example because the disk is full, is left out and logged; the output is still read.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::fs::File;
+    /// use std::process::Command;
+    /// use watchkeeper_process::{Process, RunDirectory, while_parent_lives};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let directory = RunDirectory::new("example-")?;
+    /// let path = directory.path().join("log");
+    /// let log = File::options().create(true).append(true).open(&path)?;
+    /// let mut program = Command::new("sh");
+    /// program.args(["-c", "echo up; echo 'no such key' >&2"]);
+    /// let (process, ready) = Process::start_logged(while_parent_lives(&program), "up", log)?;
+    /// assert_eq!(ready.line().await.as_deref(), Ok("up"));
+    /// process.output_ended().await;
+    /// assert_eq!(std::fs::read_to_string(&path)?, "up\nno such key\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn start_logged(command: Command, mark: &str, log: File) -> io::Result<(Self, ReadyLine)> {
+        Self::begin(command, mark, Some(log))
+    }
+
+    fn begin(mut command: Command, mark: &str, log: Option<File>) -> io::Result<(Self, ReadyLine)> {
         if mark.contains('\n') {
             let reason =
                 format!("the mark {mark:?} has a line break, and no line has one: use a part of one line");
@@ -110,14 +154,15 @@ impl Process {
         signal::refuse_ignored_sigchld()?;
         command.stdout(Stdio::piped()).process_group(0);
         let program = command.get_program().to_owned();
-        let mark = mark.to_owned();
+        let (reading, output) = watch::channel(());
+        let printed = Wanted { mark: mark.to_owned(), log: Log::new(log), _reading: reading };
         let (sender, start) = mpsc::sync_channel(1);
         let (line_sender, ready) = oneshot::channel();
         let (ended, status) = watch::channel(None);
         let parent = Builder::new().name("process-parent".to_owned());
         let (alive, living) = mpsc::channel();
         let thread = parent.spawn(move || {
-            live(command, mark, &sender, line_sender, &ended);
+            live(command, printed, &sender, line_sender, &ended);
             drop(alive);
         })?;
         let started = start.recv().unwrap_or_else(|_| Err(io::Error::other("the starting thread died")));
@@ -131,7 +176,7 @@ impl Process {
         })?;
         let exit = Exit { status, pidfd };
         let (thread, living) = (Some(thread), Mutex::new(living));
-        let process = Self { pid, group, exit, stopping: Mutex::new(()), thread, living };
+        let process = Self { pid, group, exit, output, stopping: Mutex::new(()), thread, living };
         Ok((process, ReadyLine::new(ready)))
     }
 
@@ -145,6 +190,19 @@ impl Process {
     #[must_use]
     pub fn exit(&self) -> Exit {
         self.exit.clone()
+    }
+
+    /// Waits until its output has ended: all of it is then in the file of [`start_logged`](Self::start_logged).
+    ///
+    /// The output of a process that has ended ends at once, unless a child of it has left its group and keeps the output
+    /// open: use it with a time-out.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing; it can be called again.
+    pub async fn output_ended(&self) {
+        let mut output = self.output.clone();
+        while output.changed().await.is_ok() {}
     }
 
     /// Sends it a signal.
@@ -201,10 +259,18 @@ impl Drop for Process {
     }
 }
 
+/// What is done with the output.
+struct Wanted {
+    mark: String,
+    log: Log,
+    /// Dropped when the output has ended.
+    _reading: watch::Sender<()>,
+}
+
 /// The thread of one child; it ends with the child.
 fn live(
     mut command: Command,
-    mark: String,
+    wanted: Wanted,
     sender: &mpsc::SyncSender<io::Result<Started>>,
     ready: oneshot::Sender<Result<String, String>>,
     ended: &watch::Sender<Option<ExitStatus>>,
@@ -215,7 +281,7 @@ fn live(
     };
     let group = Arc::new(Group::of(&child));
     let started = Started { pid: child.id(), group: Arc::clone(&group), pidfd: Arc::clone(&pidfd) };
-    let _ = sender.send(match read_output(&mut child, mark, ready) {
+    let _ = sender.send(match read_output(&mut child, wanted, ready) {
         Ok(()) => Ok(started),
         Err(error) => {
             let _ = child.kill();
@@ -246,7 +312,7 @@ fn launch(command: &mut Command) -> io::Result<(Child, Arc<OwnedFd>)> {
 /// ended.
 fn read_output(
     child: &mut Child,
-    mark: String,
+    mut wanted: Wanted,
     ready: oneshot::Sender<Result<String, String>>,
 ) -> io::Result<()> {
     let thread = || Builder::new().name("process-output".to_owned());
@@ -255,15 +321,22 @@ fn read_output(
     let (reading, errors_ended) = mpsc::channel::<()>();
     if let Some(stderr) = child.stderr.take() {
         let printed = Arc::clone(&printed);
+        let log = wanted.log.try_clone()?;
         thread().spawn(move || {
-            output::keep(stderr, &printed);
+            output::keep(stderr, &printed, log);
             drop(reading);
         })?;
     } else {
         drop(reading);
     }
     if let Some(stdout) = child.stdout.take() {
-        thread().spawn(move || output::look_for(&mark, stdout, &printed, &errors_ended, ready))?;
+        thread().spawn(move || {
+            let log = std::mem::replace(&mut wanted.log, Log::new(None));
+            output::look_for(&wanted.mark, stdout, &printed, log, &errors_ended, ready);
+            // Until standard error has ended too.
+            let _ = errors_ended.recv();
+            drop(wanted);
+        })?;
     }
     Ok(())
 }

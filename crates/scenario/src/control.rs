@@ -172,7 +172,11 @@ pub trait NodeControl: Send + Sync + 'static {
 #[non_exhaustive]
 pub enum NodeControlError {
     /// This deployer has no such action.
-    #[error("the {} deployer cannot {action} {}: use a deployer that can", name(deployer), name(node))]
+    #[error(
+        "the {} deployer cannot {action} {}: use a deployer that can, such as compose",
+        name(deployer),
+        name(node)
+    )]
     Unsupported {
         /// Which deployer.
         deployer: String,

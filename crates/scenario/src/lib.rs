@@ -81,7 +81,9 @@
 //! # }
 //! ```
 //!
-//! See [`Scenario`] for the order of the phases, and [`Limits`] for their time-outs.
+//! See [`Scenario`] for the order of the phases, and [`Limits`] for their time-outs. [`Deployer`] has a whole deployer, written
+//! by hand; `watchkeeper-deploy` has deployers for child processes, containers and Kubernetes that need little of an
+//! application.
 
 mod any_watched;
 mod apart;

@@ -394,6 +394,29 @@ pub(crate) fn chains() -> Result<Verdict, String> {
     Ok(Verdict::Passed)
 }
 
+/// The longest that the scenario on real etcd may take.
+const ETCD_LIMIT: Duration = Duration::from_secs(120);
+
+/// The example on real etcd, which the other steps only build: its features and its scenario.
+pub(crate) fn etcd() -> Result<Verdict, String> {
+    const FEATURES: &str = "--test etcd_features";
+    shell::run(&clippy_of(FEATURES))?;
+    let program = format!("ETCD={}/target/etcd/usr/bin/etcd", crate::ROOT);
+    // Which also builds the program of the package.
+    shell::run(&format!("{program} cargo test {AS_THE_OTHERS} {FEATURES}"))?;
+    let lines = shell::lines_within(&format!("{program} target/debug/etcd"), ETCD_LIMIT)?;
+    has_agreed(&lines)?;
+    Ok(Verdict::Passed)
+}
+
+fn has_agreed(lines: &[String]) -> Result<(), String> {
+    let members = lines.iter().filter(|line| line.contains(r#": {"hash":"#)).count();
+    if members == 3 {
+        return Ok(());
+    }
+    Err(format!("the scenario printed the stores of {members} members that agree, and not of 3"))
+}
+
 /// The same with the one package that the others leave out: it changes no feature of a dependency.
 const WITH_BITCOIN: &str = "--workspace --all-features";
 
@@ -611,6 +634,13 @@ mod tests {
         assert_eq!(find_kubeconfig(Some(listed), Some(home.clone())), Some(other));
         assert_eq!(find_kubeconfig(Some(home.join("absent").into()), Some(home.clone())), None);
         fs::remove_dir_all(home).unwrap();
+    }
+
+    #[test]
+    fn three_members_have_to_agree() {
+        let lines = |members: usize| vec![r#"n1: {"hash":42,"revision":"3"}"#.to_owned(); members];
+        assert_eq!(has_agreed(&lines(3)), Ok(()));
+        assert!(has_agreed(&lines(2)).is_err_and(|error| error.contains("2 members")));
     }
 
     #[test]

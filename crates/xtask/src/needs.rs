@@ -109,6 +109,13 @@ pub(crate) static ANVIL: Need = Need {
     install: &["npm install --no-save --no-package-lock --no-audit --no-fund @foundry-rs/anvil@1.7.1"],
 };
 
+/// Unpacked, so that its service is neither installed nor started.
+pub(crate) static ETCD: Need = Need {
+    name: "etcd-server",
+    probe: "target/etcd/usr/bin/etcd --version",
+    install: &["apt-get update", "sh examples/etcd/install.sh"],
+};
+
 /// With the package that makes environments, which Debian keeps apart.
 pub(crate) static PYTHON: Need = Need {
     name: "python3-venv",

@@ -118,6 +118,7 @@ mod tests {
         let expected = [
             "watchkeeper",
             "watchkeeper-cucumber",
+            "watchkeeper-deploy",
             "watchkeeper-fsm",
             "watchkeeper-journal",
             "watchkeeper-pipeline",

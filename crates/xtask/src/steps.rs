@@ -150,6 +150,12 @@ pub(crate) static STEPS: &[Step] = &[
         work: Work::Check(checks::api),
     },
     Step {
+        name: "etcd",
+        why: "three real etcd are deployed, lose their leader, elect another, and agree again",
+        needs: &[&needs::CLIPPY, &needs::ETCD],
+        work: Work::Check(checks::etcd),
+    },
+    Step {
         name: "chains",
         why: "the chain adapters and their observer hold on real nodes",
         needs: &[&needs::CARGO_NEXTEST, &needs::CLIPPY, &needs::NPM, &needs::ANVIL],

@@ -232,13 +232,9 @@ pub struct ErrorBody {
 }
 
 /// What a node is called: `n1`, `n2` and so on.
-pub(crate) fn node_name(id: NodeId) -> String {
+#[must_use]
+pub fn node_name(id: NodeId) -> String {
     format!("n{id}")
-}
-
-/// The node that is called `name`, if a node can be.
-pub(crate) fn node_id(name: &str) -> Option<NodeId> {
-    name.strip_prefix('n')?.parse().ok()
 }
 
 /// Checks that an address is a `host:port`.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
 
 use crate::api::{
     ChangeMembershipRequest, ErrorCode, Formed, Health, InitRequest, Member, Membership, Metrics, NodeId,
@@ -198,20 +197,6 @@ impl NodeClient {
     /// set and the election takes longer than the node's request timeout: repeat it.
     pub async fn init(&self, members: Vec<Member>) -> Result<Formed, ClientError> {
         self.post("/admin/init", &InitRequest { members }).await
-    }
-
-    /// Forms a cluster as [`init`](Self::init) does, repeated until there is a leader, and no longer than to `deadline`.
-    pub(crate) async fn form(&self, members: &[Member], deadline: Instant) -> Result<Formed, ClientError> {
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let bounded = self.clone().with_timeout(left.min(self.timeout));
-            match bounded.init(members.to_vec()).await {
-                // The members are set; the node itself waits for the election.
-                Err(ClientError::NotLeader { leader: None, .. } | ClientError::TimedOut { .. })
-                    if Instant::now() < deadline => {}
-                formed => return formed,
-            }
-        }
     }
 
     /// Adds a node that receives the log and has no vote; returns when it has the log. May be

@@ -8,22 +8,20 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
-use watchkeeper::source::source_fn;
-use watchkeeper::{ObservationRuntime, ObservationRuntimeError, ObservedSource, SourceProvider};
+use watchkeeper::{ObservationRuntime, ObservationRuntimeError, SourceProvider};
 use watchkeeper_scenario::{BuildError, Deployer, Failure, Phase, Problem, ScenarioFailure};
 
-use crate::api::node_name;
+use crate::NodeClient;
 #[cfg(feature = "compose")]
-use crate::deploy::compose::ComposeDeployer;
-#[cfg(feature = "k8s")]
-use crate::deploy::k8s::K8sDeployer;
+use crate::deploy::compose::compose_deployer;
 use crate::deploy::k8s::K8sFlags;
-use crate::deploy::{Deployment, LocalDeployer, RaftKv};
+#[cfg(feature = "k8s")]
+use crate::deploy::k8s::k8s_deployer;
+use crate::deploy::{Deployment, RaftKv, local_deployer};
 use crate::errors::Chain;
 use crate::failover::{self, Failover, config};
 use crate::observer::RaftObserver;
 use crate::timeline::{Style, Timeline};
-use crate::{LocalCluster, NodeClient};
 
 /// The flags of the demo.
 #[derive(Clone, Debug, Args)]
@@ -63,13 +61,16 @@ impl DemoFlags {
     #[allow(clippy::unnecessary_wraps, reason = "only a build with every feature has them all")]
     fn deployer(&self) -> Result<Box<dyn Deployer<RaftKv>>, DemoError> {
         match self.deployer {
-            None | Some(DeployerName::Local) => Ok(Box::new(LocalDeployer::new())),
+            None | Some(DeployerName::Local) => Ok(Box::new(local_deployer(None))),
             #[cfg(feature = "compose")]
-            Some(DeployerName::Compose) => Ok(Box::new(ComposeDeployer::new())),
+            Some(DeployerName::Compose) => Ok(Box::new(compose_deployer())),
             #[cfg(not(feature = "compose"))]
             Some(DeployerName::Compose) => Err(DemoError::NotBuilt { deployer: "compose" }),
             #[cfg(feature = "k8s")]
-            Some(DeployerName::K8s) => Ok(Box::new(K8sDeployer::new(self.k8s.clone().into()))),
+            Some(DeployerName::K8s) => match k8s_deployer(self.k8s.clone().into()) {
+                Ok(deployer) => Ok(Box::new(deployer)),
+                Err(error) => Err(DemoError::NotStarted(Chain(&error).to_string())),
+            },
             #[cfg(not(feature = "k8s"))]
             Some(DeployerName::K8s) => Err(DemoError::NotBuilt { deployer: "k8s" }),
         }
@@ -170,23 +171,6 @@ fn failed(failure: ScenarioFailure) -> DemoError {
     }
 }
 
-/// Observes every node that the cluster ever started, so that a dead one shows as lost.
-///
-/// # Errors
-///
-/// [`ObservationRuntimeError`]: the interval is zero or out of range.
-pub async fn observe(
-    cluster: &LocalCluster,
-    interval: Duration,
-) -> Result<ObservationRuntime<RaftObserver>, ObservationRuntimeError> {
-    let roster = cluster.roster();
-    let nodes = source_fn(move || {
-        let nodes = sources(&roster.all());
-        async { Ok::<_, watchkeeper::DynError>(nodes) }
-    });
-    observe_nodes(nodes, interval).await
-}
-
 /// Observes the nodes that `nodes` provides.
 ///
 /// # Errors
@@ -197,16 +181,6 @@ pub async fn observe_nodes(
     interval: Duration,
 ) -> Result<ObservationRuntime<RaftObserver>, ObservationRuntimeError> {
     ObservationRuntime::start(nodes, RaftObserver::new(), config(interval)).await
-}
-
-/// Nodes as sources, called `n1`, `n2` and so on.
-#[must_use]
-pub fn sources(clients: &[NodeClient]) -> Vec<ObservedSource<NodeClient>> {
-    let source = |client: &NodeClient| {
-        let name = client.id().map_or_else(|| client.addr().to_owned(), node_name);
-        ObservedSource::new(&name, client.clone())
-    };
-    clients.iter().map(source).collect()
 }
 
 #[cfg(test)]

@@ -105,17 +105,12 @@ mod tests {
 
     #[test]
     fn every_public_error_prints_its_sentence_and_its_cause_under_debug() {
-        use crate::cluster::ClusterError;
         use crate::failover::WriteError;
         use crate::{ClientError, NodeError};
 
         let gone = || std::io::Error::other("it is gone");
         let client = || ClientError::Unreachable { node: "node 1".to_owned(), source: gone().into() };
         let cases = [
-            (
-                format!("{:?}", ClusterError::Signal { id: 1, source: gone() }),
-                "cannot signal node 1: see in its log whether it has ended: it is gone",
-            ),
             (
                 format!("{:?}", client()),
                 "node 1 is unreachable: check that it runs, or ask another node: it is gone",

@@ -376,11 +376,13 @@ mod tests {
     use super::*;
     use crate::NodeClient;
     use crate::api::NodeState;
-    use crate::deploy::k8s::K8sOptions;
     use crate::observer::NodeView;
 
+    #[cfg(feature = "k8s")]
     #[test]
     fn the_limits_of_deployers_are_shorter_than_those_of_the_scenario() {
+        use watchkeeper_deploy::k8s::K8sOptions;
+
         let K8sOptions { answer_within, ready_within, gone_within, .. } = K8sOptions::default();
         for keep in [false, true] {
             let limits = limits(keep);

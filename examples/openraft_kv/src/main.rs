@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use openraft_kv::api::Ready;
 use openraft_kv::demo::{self, DemoError, DemoFlags};
-use openraft_kv::node::exit_with_parent;
 use openraft_kv::{Node, NodeConfig, NodeError, NodeFlags};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::Layer;
@@ -71,9 +70,6 @@ async fn show(flags: &DemoFlags) -> ExitCode {
 
 fn node(flags: NodeFlags) -> Result<(), NodeError> {
     let flags = flags.with_file()?;
-    if let Some(parent) = flags.exit_with_parent {
-        exit_with_parent(parent)?;
-    }
     let config = NodeConfig::try_from(flags)?;
     log_to_stderr();
     run(config)

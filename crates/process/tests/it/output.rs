@@ -1,10 +1,12 @@
 //! The output of a child.
 
+use std::fs::{self, File};
 use std::process::Stdio;
 
-use watchkeeper_process::{Process, while_parent_lives};
+use tokio::time::timeout;
+use watchkeeper_process::{Process, RunDirectory, while_parent_lives};
 
-use crate::common::{line, shell, start};
+use crate::common::{SOON, line, shell, start};
 
 #[tokio::test]
 async fn the_line_with_the_mark_is_found_and_the_rest_is_read() {
@@ -85,7 +87,7 @@ async fn a_piped_stderr_is_read_and_does_not_block_the_child() {
     command.stderr(Stdio::piped());
     let (process, ready) = Process::start(command, "ready").unwrap();
     assert_eq!(line(ready).await.as_deref(), Ok("ready"));
-    let ended = tokio::time::timeout(crate::common::SOON, async { process.exit().wait().await });
+    let ended = timeout(SOON, async { process.exit().wait().await });
     assert_eq!(ended.await.expect("it does not block").unwrap().code(), Some(3));
 }
 
@@ -105,4 +107,35 @@ async fn a_mark_that_no_line_can_have_is_refused() {
     let error = Process::start(shell("echo a; echo b"), "a\nb").unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     assert!(error.to_string().contains(r#""a\nb" has a line break"#), "{error}");
+}
+
+/// The whole output is in the file, also what comes after the mark, and before the end of the wait for it.
+#[tokio::test]
+async fn both_streams_are_written_to_the_file() {
+    let folder = RunDirectory::new("watchkeeper-test-").unwrap();
+    let path = folder.path().join("log");
+    let open = || File::options().create(true).append(true).open(&path).unwrap();
+    let mut piped = shell("echo out; echo err >&2; echo up; seq 100000");
+    piped.stderr(Stdio::piped());
+    let merged = while_parent_lives(&shell("echo out; echo err >&2; echo up; seq 100000"));
+    for (command, before) in [(merged, 0), (piped, 1)] {
+        let (process, ready) = Process::start_logged(command, "up", open()).unwrap();
+        assert_eq!(line(ready).await.as_deref(), Ok("up"));
+        assert!(fs::read_to_string(&path).unwrap().matches("up\n").count() > before, "it is written first");
+        timeout(SOON, process.output_ended()).await.unwrap();
+    }
+    let log = fs::read_to_string(&path).unwrap();
+    for (part, times) in [("out\n", 2), ("err\n", 2), ("up\n", 2), ("\n100000\n", 2)] {
+        assert_eq!(log.matches(part).count(), times, "{part:?}");
+    }
+}
+
+/// Its output is read all the same: a full pipe would block it.
+#[tokio::test]
+async fn a_file_that_cannot_be_written_does_not_block_the_program() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let (process, ready) = Process::start_logged(shell("seq 100000; echo up"), "up", full).unwrap();
+    assert_eq!(line(ready).await.as_deref(), Ok("up"));
+    assert!(process.exit().wait().await.unwrap().success());
+    timeout(SOON, process.output_ended()).await.unwrap();
 }

@@ -47,7 +47,7 @@ fn debug_is_the_text() {
                 action: NodeAction::Isolate,
                 node: name(),
             }),
-            "the local deployer cannot isolate n1: use a deployer that can",
+            "the local deployer cannot isolate n1: use a deployer that can, such as compose",
         ),
         (
             shown(&DeployError::InvalidManifest {

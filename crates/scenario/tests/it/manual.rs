@@ -52,7 +52,8 @@ async fn an_unsupported_action_is_reported() {
     let cluster = two_nodes(&Memory::default()).await;
     let (kill, pause, resume) = tokio::join!(cluster.kill("n1"), cluster.pause("n1"), cluster.resume("n1"));
     for (error, action) in [(kill, "kill"), (pause, "pause"), (resume, "resume")] {
-        let expected = format!("the memory deployer cannot {action} n1: use a deployer that can");
+        let expected =
+            format!("the memory deployer cannot {action} n1: use a deployer that can, such as compose");
         assert_eq!(error.unwrap_err().to_string(), expected);
     }
     let error = cluster.control().isolate("n1").await.unwrap_err();

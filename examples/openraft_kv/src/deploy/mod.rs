@@ -8,12 +8,14 @@ mod local;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use watchkeeper::{DynError, async_trait};
+use watchkeeper_deploy::{NodeAccess, NodeAddress};
 use watchkeeper_scenario::{Application, NodeClients};
 
 use crate::api::{Formed, Member};
 use crate::{ClientError, NodeClient};
 
-pub use local::LocalDeployer;
+pub use local::local_deployer;
 
 /// The key-value store, for `watchkeeper_scenario`.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +24,22 @@ pub struct RaftKv;
 impl Application for RaftKv {
     type Deployment = Deployment;
     type NodeClient = NodeClient;
+}
+
+/// The name of the port where a node serves.
+const CLIENT_PORT: &str = "client";
+
+#[async_trait]
+impl NodeAccess<Self> for RaftKv {
+    /// Addresses are reused: a client whose node has a number talks only to that node.
+    fn client(&self, at: &NodeAddress) -> Result<NodeClient, DynError> {
+        let client = NodeClient::new(at.port(CLIENT_PORT).ok_or("it has no port called client")?);
+        Ok(if at.number > 0 { client.expecting(at.cluster.as_str(), at.number) } else { client })
+    }
+
+    async fn probe(&self, client: &NodeClient) -> Result<(), DynError> {
+        Ok(client.health().await.map(drop)?)
+    }
 }
 
 /// What a deployer starts: nodes called `n1`, `n2` and so on, in no cluster yet.

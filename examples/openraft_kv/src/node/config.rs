@@ -59,9 +59,6 @@ pub struct NodeFlags {
     /// Entries kept in the log although a snapshot has them [default: 100]
     #[arg(long, value_name = "ENTRIES")]
     pub keep_log: Option<u64>,
-    /// Die by SIGKILL when the process of this id, which must be the parent, dies
-    #[arg(long, value_name = "PID")]
-    pub exit_with_parent: Option<u32>,
     /// YAML file with any of these flags
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -163,7 +160,6 @@ impl NodeFlags {
             request_timeout_ms: self.request_timeout_ms.or(file.request_timeout_ms),
             snapshot_after: self.snapshot_after.or(file.snapshot_after),
             keep_log: self.keep_log.or(file.keep_log),
-            exit_with_parent: self.exit_with_parent.or(file.exit_with_parent),
             config: self.config,
         })
     }

@@ -2,7 +2,6 @@
 
 mod config;
 mod network;
-mod parent;
 pub mod raft;
 mod server;
 pub mod store;
@@ -25,7 +24,6 @@ use crate::api::NodeId;
 use crate::http::Http;
 
 pub use config::{ConfigError, NodeConfig, NodeFlags};
-pub use parent::{ParentError, exit_with_parent};
 
 /// How long running requests may take to end once the node is to stop.
 const GRACE: Duration = Duration::from_secs(2);
@@ -36,9 +34,6 @@ pub enum NodeError {
     /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The given process is not the parent.
-    #[error(transparent)]
-    Parent(#[from] ParentError),
     /// The address cannot be listened on.
     #[error("cannot listen on {addr}: choose another --listen, port 0 for any free one")]
     Listen {

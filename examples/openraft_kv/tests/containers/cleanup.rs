@@ -1,7 +1,7 @@
 //! Nothing is left, however a cluster ends.
 
-use openraft_kv::deploy::compose::ComposeDeployer;
-use openraft_kv::deploy::{Deployment, RaftKv};
+use openraft_kv::deploy::Deployment;
+use openraft_kv::deploy::compose::compose_deployer;
 use tokio::runtime;
 use watchkeeper_scenario::{DeployError, Deployer};
 
@@ -18,10 +18,10 @@ async fn a_cluster_that_is_dropped_goes_down_by_itself() {
 
 /// Drops a deployment while its containers are being made.
 async fn drop_half_way(engine: &Engine) {
-    let deployer = ComposeDeployer::new();
+    let deployer = compose_deployer();
     let deployment = Deployment::default();
     tokio::select! {
-        _ = Deployer::<RaftKv>::deploy(&deployer, &deployment) => panic!("it is dropped before it is up"),
+        _ = deployer.deploy(&deployment) => panic!("it is dropped before it is up"),
         () = engine.eventually("the network is there", |labelled| labelled[1] >= 1) => {}
     }
 }
@@ -49,7 +49,7 @@ async fn nodes_that_end_at_once_fail_the_deployment_with_the_end_of_their_log() 
     let engine = Engine::alone().await;
     let node_flags = ["--election-min-ms", "it's no number"].map(str::to_owned).to_vec();
     let deployment = Deployment { node_flags, ..Deployment::default() };
-    let deployed = Deployer::<RaftKv>::deploy(&ComposeDeployer::new(), &deployment).await;
+    let deployed = compose_deployer().deploy(&deployment).await;
     let Err(DeployError::Failed { step, source, .. }) = deployed else {
         panic!("nodes of that kind cannot run")
     };

@@ -3,11 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use bollard::Docker;
-use bollard::query_parameters::{ListContainersOptions, ListNetworksOptions, ListVolumesOptions};
 use openraft_kv::api::NodeId;
 use openraft_kv::demo::observe_nodes;
-use openraft_kv::deploy::compose::{CLUSTER_LABEL, ComposeDeployer};
+use openraft_kv::deploy::compose::compose_deployer;
 use openraft_kv::deploy::{Deployment, RaftKv, form};
 use openraft_kv::observer::{ClusterView, Presence, RaftObserver};
 use tokio::sync::{Mutex, MutexGuard};
@@ -15,6 +13,11 @@ use watchkeeper::{
     DynError, ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, PerSource,
     StaticSourceProvider,
 };
+use watchkeeper_deploy::compose::bollard::Docker;
+use watchkeeper_deploy::compose::bollard::query_parameters::{
+    ListContainersOptions, ListNetworksOptions, ListVolumesOptions,
+};
+use watchkeeper_deploy::compose::{CLUSTER_LABEL, NODE_LABEL};
 use watchkeeper_scenario::{Deployer, RunningCluster};
 
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -105,13 +108,13 @@ pub(crate) async fn containers(docker: &Docker) -> (String, BTreeMap<String, Str
     for container in docker.list_containers(Some(options)).await.unwrap() {
         let labels = container.labels.unwrap();
         cluster.clone_from(&labels[CLUSTER_LABEL]);
-        nodes.insert(labels["watchkeeper.node"].clone(), container.id.unwrap());
+        nodes.insert(labels[NODE_LABEL].clone(), container.id.unwrap());
     }
     (cluster, nodes)
 }
 
 pub(crate) async fn deploy() -> Box<dyn RunningCluster<RaftKv>> {
-    Deployer::<RaftKv>::deploy(&ComposeDeployer::new(), &Deployment::default()).await.unwrap()
+    compose_deployer().deploy(&Deployment::default()).await.unwrap()
 }
 
 /// A formed cluster of three under observation, and its leader.

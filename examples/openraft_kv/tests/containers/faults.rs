@@ -1,11 +1,13 @@
 //! A cluster in containers that is broken on purpose, as its observers see it.
 
-use bollard::query_parameters::{InspectContainerOptions, RestartContainerOptions};
 use openraft_kv::deploy::Deployment;
-use openraft_kv::deploy::compose::ComposeDeployer;
+use openraft_kv::deploy::compose::compose_deployer;
 use openraft_kv::failover::{Failover, failover, write};
 use openraft_kv::observer::Presence;
 use openraft_kv::timeline::{Style, Timeline};
+use watchkeeper_deploy::compose::bollard::query_parameters::{
+    InspectContainerOptions, RestartContainerOptions,
+};
 
 use crate::common::{Engine, INTERVAL, SOON, containers, name, observed, others, presence};
 use crate::contract::{self, State};
@@ -17,7 +19,7 @@ async fn the_failover_scenario_holds() {
     let settings =
         Failover { interval: INTERVAL, all: true, keep: None, timeline: Timeline::new(Style::Plain) };
     let scenario = failover(Deployment::default(), settings).unwrap();
-    let report = scenario.run(&ComposeDeployer::new()).await.unwrap();
+    let report = scenario.run(&compose_deployer()).await.unwrap();
     assert_eq!(report.deployer, "compose");
     engine.ends_as_it_began().await;
 }

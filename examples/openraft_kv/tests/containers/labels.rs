@@ -1,11 +1,15 @@
 //! Nodes are found by the labels of their containers, and followed.
 
-use bollard::models::ContainerCreateBody;
-use bollard::query_parameters::{CreateContainerOptions, InspectContainerOptions, RemoveContainerOptions};
+use std::sync::Arc;
+
 use openraft_kv::demo::observe_nodes;
-use openraft_kv::deploy::compose::ContainerNodes;
-use openraft_kv::deploy::form;
+use openraft_kv::deploy::{RaftKv, form};
 use openraft_kv::observer::Presence;
+use watchkeeper_deploy::compose::ContainerNodes;
+use watchkeeper_deploy::compose::bollard::models::ContainerCreateBody;
+use watchkeeper_deploy::compose::bollard::query_parameters::{
+    CreateContainerOptions, InspectContainerOptions, RemoveContainerOptions,
+};
 
 use crate::common::{Engine, INTERVAL, SOON, containers, deploy, observed, presence};
 
@@ -43,7 +47,7 @@ async fn nodes_that_come_back_elsewhere_are_followed_by_their_label() {
     let cluster = deploy().await;
     form(&cluster.node_clients(), SOON).await.unwrap();
     let (label, _) = containers(&engine.docker).await;
-    let found = ContainerNodes::new(engine.docker.clone(), &label);
+    let found = ContainerNodes::new(engine.docker.clone(), &label, Arc::new(RaftKv));
     let runtime = observe_nodes(found.clone(), INTERVAL).await.unwrap();
     let handle = runtime.handle();
     let control = cluster.node_control();
@@ -82,7 +86,7 @@ async fn two_containers_with_one_label_fail_no_observer_and_are_both_named() {
         ContainerCreateBody { image: config.image, labels: config.labels, ..ContainerCreateBody::default() };
     let twin = engine.docker.create_container(None::<CreateContainerOptions>, twin).await.unwrap().id;
 
-    let found = ContainerNodes::new(engine.docker.clone(), &label);
+    let found = ContainerNodes::new(engine.docker.clone(), &label, Arc::new(RaftKv));
     found.refresh().await.unwrap();
     let problem = found.problem().unwrap().to_string();
     assert!(problem.contains(&twin) && problem.contains(&ids["n1"]), "{problem}");

@@ -7,7 +7,7 @@
 
 mod cleanup;
 mod common;
-#[path = "../contract/mod.rs"]
+#[path = "../../../../crates/deploy/tests/contract/mod.rs"]
 mod contract;
 mod faults;
 mod labels;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use openraft_kv::deploy::compose::ComposeDeployer;
-use openraft_kv::deploy::{Deployment, RaftKv};
+use openraft_kv::deploy::Deployment;
+use openraft_kv::deploy::compose::{compose_deployer, compose_deployer_of};
 use tempfile::TempDir;
 use watchkeeper_scenario::{DeployError, Deployer};
 
@@ -41,10 +41,8 @@ async fn a_mistake_in_a_file_is_named_with_its_place() {
     for (file, from, to, words) in cases {
         let (folder, line) = changed(file, from, to);
         let path = folder.path().join(file);
-        let deployer = ComposeDeployer::with_folder(folder.path());
-        let Err(error) = Deployer::<RaftKv>::deploy(&deployer, &Deployment::default()).await else {
-            panic!("{to:?} is a mistake")
-        };
+        let deployer = compose_deployer_of(folder.path());
+        let Err(error) = deployer.deploy(&Deployment::default()).await else { panic!("{to:?} is a mistake") };
         assert!(
             matches!(&error, DeployError::InvalidManifest { path: named, .. } if *named == path),
             "{error:?}"
@@ -63,10 +61,10 @@ async fn a_mistake_in_a_file_is_named_with_its_place() {
 async fn a_file_that_only_the_engine_refuses_leaves_nothing_of_what_was_made_before() {
     let engine = Engine::alone().await;
     let (folder, _) = changed(COMPOSE, "hostname: n3", "hostname: n3\n    mem_limit: 1k");
-    let deployer = ComposeDeployer::with_folder(folder.path());
+    let deployer = compose_deployer_of(folder.path());
     let (deployment, network) = (Deployment::default(), |labelled: &Labelled| labelled[1] >= 1);
     let (deployed, ()) = tokio::join!(
-        Deployer::<RaftKv>::deploy(&deployer, &deployment),
+        deployer.deploy(&deployment),
         engine.eventually("the network is there before the refusal", network),
     );
     let Err(DeployError::Failed { step, source, .. }) = deployed else { panic!("no node lives in 1 KiB") };
@@ -80,8 +78,6 @@ async fn a_file_that_only_the_engine_refuses_leaves_nothing_of_what_was_made_bef
 async fn more_nodes_than_services_are_refused() {
     let deployment = Deployment { nodes: 4, ..Deployment::default() };
     let _engine = Engine::alone().await;
-    let Err(error) = Deployer::<RaftKv>::deploy(&ComposeDeployer::new(), &deployment).await else {
-        panic!("there are three services")
-    };
+    let Err(error) = compose_deployer().deploy(&deployment).await else { panic!("there are three services") };
     assert!(matches!(error, DeployError::InvalidDeployment(_)), "{error:?}");
 }

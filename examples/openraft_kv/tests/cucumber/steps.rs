@@ -2,16 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cucumber::{given, then, when};
-use openraft_kv::api::{Member, NodeId, Role};
-use openraft_kv::demo::observe;
+use openraft_kv::NodeClient;
+use openraft_kv::api::{Member, NodeId, Role, node_name};
+use openraft_kv::demo::observe_nodes;
+use openraft_kv::deploy::{Deployment, RaftKv, form, local_deployer};
 use openraft_kv::failover::write;
 use openraft_kv::observer::{ClusterView, RaftObserver};
-use openraft_kv::{ClusterOptions, LocalCluster, NodeClient};
 use watchkeeper::ObservationHandle;
+use watchkeeper::report::error_chain;
 use watchkeeper_cucumber::{Observed, Observers};
+use watchkeeper_deploy::local::LocalCluster;
+use watchkeeper_scenario::{NodeControl, RunningCluster};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_openraft_kv");
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -27,10 +32,21 @@ pub(crate) struct World {
 
 #[derive(Debug)]
 struct Running {
-    cluster: LocalCluster,
+    cluster: LocalCluster<RaftKv>,
     raft: ObservationHandle<RaftObserver>,
     /// The node of the last action.
     last: NodeId,
+}
+
+impl Running {
+    fn control(&self) -> Arc<dyn NodeControl> {
+        self.cluster.node_control()
+    }
+
+    fn client(&self, node: NodeId) -> Result<NodeClient, String> {
+        let client = self.cluster.node_clients().get(&node_name(node));
+        client.ok_or_else(|| format!("there is no node n{node}"))
+    }
 }
 
 impl Observed for World {
@@ -55,16 +71,17 @@ impl World {
 
     async fn leader_client(&mut self) -> Result<NodeClient, Box<dyn Error>> {
         let leader = self.leader(None).await?;
-        Ok(self.running()?.cluster.client(leader)?)
+        Ok(self.running()?.client(leader)?)
     }
 }
 
 #[given(regex = r#"^a cluster of (\d+) nodes that is observed as "(.*)"$"#)]
 async fn a_cluster(world: &mut World, nodes: u64, name: String) -> Step {
-    let options = ClusterOptions { nodes, program: Some(PROGRAM.into()), ..ClusterOptions::default() };
-    let cluster = LocalCluster::start(options).await?;
-    cluster.form().await?;
-    let runtime = observe(&cluster, INTERVAL).await?;
+    let deployment = Deployment { nodes, ..Deployment::default() };
+    let started = local_deployer(Some(PROGRAM.into())).start(&deployment).await;
+    let cluster = started.map_err(|error| error_chain(&error))?;
+    form(&cluster.node_clients(), SOON).await?;
+    let runtime = observe_nodes(cluster.node_clients(), INTERVAL).await?;
     world.running = Some(Running { cluster, raft: runtime.handle(), last: 1 });
     world.observers.add_with_json(&name, runtime, ClusterView::to_json)?;
     Ok(())
@@ -85,7 +102,7 @@ fn one_leader_a_term(world: &mut World) -> Step {
 async fn leader_killed(world: &mut World) -> Step {
     let leader = world.leader(None).await?;
     let running = world.running()?;
-    running.cluster.kill(leader).await?;
+    running.control().kill(&node_name(leader)).await?;
     running.last = leader;
     Ok(())
 }
@@ -93,23 +110,23 @@ async fn leader_killed(world: &mut World) -> Step {
 #[when("it is restarted")]
 async fn restarted(world: &mut World) -> Step {
     let running = world.running()?;
-    Ok(running.cluster.restart(running.last).await?)
+    Ok(running.control().start(&node_name(running.last)).await?)
 }
 
 #[when(regex = r"^node n(\d+) hangs$")]
-fn hangs(world: &mut World, node: NodeId) -> Step {
-    Ok(world.running()?.cluster.pause(node)?)
+async fn hangs(world: &mut World, node: NodeId) -> Step {
+    Ok(world.running()?.control().pause(&node_name(node)).await?)
 }
 
 #[when(regex = r"^node n(\d+) goes on$")]
-fn goes_on(world: &mut World, node: NodeId) -> Step {
-    Ok(world.running()?.cluster.resume(node)?)
+async fn goes_on(world: &mut World, node: NodeId) -> Step {
+    Ok(world.running()?.control().resume(&node_name(node)).await?)
 }
 
 #[when("another node is started")]
 async fn another_started(world: &mut World) -> Step {
     let running = world.running()?;
-    running.last = running.cluster.start_extra().await?;
+    running.last = running.cluster.add_node().await?.trim_start_matches('n').parse()?;
     Ok(())
 }
 
@@ -117,7 +134,7 @@ async fn another_started(world: &mut World) -> Step {
 async fn joins(world: &mut World) -> Step {
     let leader = world.leader_client().await?;
     let running = world.running()?;
-    let addr = running.cluster.client(running.last)?.addr().to_owned();
+    let addr = running.client(running.last)?.addr().to_owned();
     leader.add_learner(&Member { node_id: running.last, addr }).await?;
     leader.change_membership((1..=running.last).collect()).await?;
     Ok(())

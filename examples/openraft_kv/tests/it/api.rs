@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::common::{agreed_leader, formed, options, write};
+use crate::common::{Cluster, agreed_leader, formed, options, write};
 
 /// Sends the request as it is, and returns status and body.
 async fn raw(client: &NodeClient, method: &str, path: &str, body: &str) -> (u16, Value) {
@@ -27,7 +27,7 @@ async fn raw(client: &NodeClient, method: &str, path: &str, body: &str) -> (u16,
 #[tokio::test]
 async fn bad_requests_are_http_errors_with_a_json_body() {
     let cluster = formed(options(1)).await;
-    let client = cluster.client(1).unwrap();
+    let client = cluster.client(1);
     let deep = format!("{{\"key\":\"a\",\"x\":{}", "[".repeat(500));
     // method, path, body; status, error, what the message names
     #[rustfmt::skip]
@@ -68,7 +68,7 @@ async fn bad_requests_are_http_errors_with_a_json_body() {
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused() {
     let cluster = formed(options(1)).await;
-    let client = cluster.client(1).unwrap();
+    let client = cluster.client(1);
     let large = "x".repeat((1 << 20) + 1);
     match client.write("a", &large, 1).await {
         Err(ClientError::Refused { status, error, .. }) => {
@@ -83,8 +83,8 @@ async fn a_body_that_is_too_large_is_refused() {
 
 #[tokio::test]
 async fn a_node_in_no_cluster_serves_and_says_that_it_has_no_leader() {
-    let cluster = openraft_kv::LocalCluster::start(options(1)).await.unwrap();
-    let client = cluster.client(1).unwrap();
+    let cluster = Cluster::start(options(1)).await;
+    let client = cluster.client(1);
     assert_eq!(client.health().await.unwrap().node_id, 1);
     let state = client.state().await.unwrap();
     assert_eq!((state.role, state.current_leader), (Role::Learner, None));
@@ -105,7 +105,7 @@ async fn a_follower_names_the_leader() {
     assert_eq!((status, &answer["error"]), (421, &"not_leader".into()));
     assert_eq!(answer["leader"]["node_id"], leader);
     let addr = answer["leader"]["addr"].as_str().unwrap();
-    assert_eq!(addr, cluster.client(leader).unwrap().addr());
+    assert_eq!(addr, cluster.client(leader).addr());
 
     for refused in [
         follower.write("a", "1", 1).await.map(|_| ()),
@@ -123,7 +123,7 @@ async fn a_follower_names_the_leader() {
 
 #[tokio::test]
 async fn a_repeated_serial_gets_the_first_answer_and_is_applied_once() {
-    let mut cluster = formed(options(1)).await;
+    let cluster = formed(options(1)).await;
     let clients = cluster.clients();
     let first = write(&clients, "a", "1", 5).await;
     assert_eq!((first.value.as_str(), first.serial), ("1", 5));
@@ -131,8 +131,8 @@ async fn a_repeated_serial_gets_the_first_answer_and_is_applied_once() {
     assert_eq!(write(&clients, "a", "something else", 5).await, first);
     assert_eq!(clients[0].read("a").await.unwrap().unwrap(), "1");
 
-    cluster.kill(1).await.unwrap();
-    cluster.restart(1).await.unwrap();
+    cluster.kill(1).await;
+    cluster.restart(1).await;
     assert_eq!(write(&clients, "a", "1", 5).await, first);
 
     write(&clients, "a", "2", 6).await;
@@ -148,7 +148,7 @@ async fn a_repeated_serial_gets_the_first_answer_and_is_applied_once() {
 #[tokio::test]
 async fn a_client_refuses_to_talk_to_the_node_of_another_cluster() {
     let cluster = formed(options(1)).await;
-    let addr = cluster.client(1).unwrap().addr().to_owned();
+    let addr = cluster.client(1).addr().to_owned();
     for stranger in [
         NodeClient::new(addr.as_str()).expecting("another cluster", 1),
         NodeClient::new(addr.as_str()).expecting("another cluster", 2),

@@ -1,11 +1,12 @@
 //! Three nodes, and how they behave when one is broken.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use openraft_kv::ClientError;
 use openraft_kv::api::Role;
-use openraft_kv::{ClientError, ClusterError, LocalCluster};
+use openraft_kv::deploy::FormError;
 
-use crate::common::{agreed_leader, all, formed, options, write};
+use crate::common::{Cluster, agreed_leader, all, formed, options, write};
 
 #[tokio::test]
 async fn three_nodes_form_and_replicate() {
@@ -19,7 +20,7 @@ async fn three_nodes_form_and_replicate() {
     let leaders = states.iter().filter(|s| s.role == Role::Leader).count();
     assert_eq!(leaders, 1);
     let leader = agreed_leader(&clients).await;
-    let read = cluster.client(leader).unwrap().read("key-7").await;
+    let read = cluster.client(leader).read("key-7").await;
     assert_eq!(read.unwrap().unwrap(), "value");
     // Once more with the same members changes nothing.
     cluster.form().await.unwrap();
@@ -27,37 +28,32 @@ async fn three_nodes_form_and_replicate() {
 
 #[tokio::test]
 async fn a_killed_leader_is_replaced_and_catches_up() {
-    let mut cluster = formed(options(3)).await;
+    let cluster = formed(options(3)).await;
     write(&cluster.clients(), "before", "1", 1).await;
     let old = agreed_leader(&cluster.clients()).await;
-    let term = cluster.client(old).unwrap().state().await.unwrap().current_term;
+    let term = cluster.client(old).state().await.unwrap().current_term;
 
-    cluster.kill(old).await.unwrap();
+    cluster.kill(old).await;
     let left = cluster.clients();
     assert_eq!(left.len(), 2);
-    assert_eq!(cluster.roster().all().len(), 3);
     let new = agreed_leader(&left).await;
     assert_ne!(new, old);
     write(&left, "after", "2", 1).await;
 
-    cluster.restart(old).await.unwrap();
+    cluster.restart(old).await;
     let states = all(&cluster, "both keys everywhere", |s| s.kv.len() == 2).await;
     assert!(states.iter().all(|s| s.current_term > term));
 }
 
 #[tokio::test]
 async fn a_paused_leader_times_out_is_replaced_and_follows_when_it_goes_on() {
-    let mut options = options(3);
-    options.request_timeout = Duration::from_secs(1);
-    let mut cluster = formed(options).await;
+    let cluster = formed(options(3)).await;
     let old = agreed_leader(&cluster.clients()).await;
-    cluster.pause(old).unwrap();
+    cluster.pause(old).await;
 
-    let paused = cluster.client(old).unwrap();
-    let asked = Instant::now();
+    let paused = cluster.client(old).with_timeout(Duration::from_millis(200));
     let error = paused.state().await.unwrap_err();
     assert!(matches!(error, ClientError::TimedOut { .. }), "{error:?}");
-    assert!(asked.elapsed() < Duration::from_secs(3));
 
     let mut others = cluster.clients();
     assert_eq!(others.len(), 3, "a paused node runs");
@@ -66,7 +62,7 @@ async fn a_paused_leader_times_out_is_replaced_and_follows_when_it_goes_on() {
     assert_ne!(new, old);
     write(&others, "meanwhile", "1", 1).await;
 
-    cluster.resume(old).unwrap();
+    cluster.resume(old).await;
     all(&cluster, "the paused node follows", |s| {
         s.kv.len() == 1 && (s.node_id != old || s.role == Role::Follower)
     })
@@ -77,12 +73,12 @@ async fn a_paused_leader_times_out_is_replaced_and_follows_when_it_goes_on() {
 async fn without_a_quorum_nothing_is_written_and_the_leader_says_so() {
     let mut options = options(3);
     options.node_flags = ["--request-timeout-ms", "300"].map(str::to_owned).into();
-    let mut cluster = formed(options).await;
+    let cluster = formed(options).await;
     let leader = agreed_leader(&cluster.clients()).await;
     for id in (1..=3).filter(|id| *id != leader) {
-        cluster.kill(id).await.unwrap();
+        cluster.kill(id).await;
     }
-    let alone = cluster.client(leader).unwrap();
+    let alone = cluster.client(leader);
     let refused = |error: &ClientError| match error {
         ClientError::Refused { status, .. } => *status == 503,
         _ => false,
@@ -94,16 +90,11 @@ async fn without_a_quorum_nothing_is_written_and_the_leader_says_so() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_cannot_form_says_so_in_bounded_time() {
-    let mut options = options(3);
-    options.form_timeout = Duration::from_secs(1);
-    options.node_flags = ["--request-timeout-ms", "300"].map(str::to_owned).into();
-    let mut cluster = LocalCluster::start(options).await.unwrap();
-    cluster.pause(2).unwrap();
-    cluster.kill(3).await.unwrap();
-    // Node 3 is not asked to be a member; node 2 is, and does not answer.
-    let began = Instant::now();
-    let error = cluster.form().await.unwrap_err();
-    assert!(matches!(error, ClusterError::NotFormed { .. }), "{error:?}");
-    assert!(began.elapsed() < Duration::from_secs(3));
+async fn a_cluster_of_a_node_that_does_not_answer_is_not_formed() {
+    let cluster = Cluster::start(options(2)).await;
+    cluster.pause(2).await;
+    match cluster.form().await.unwrap_err() {
+        FormError::Node { node, source: ClientError::TimedOut { .. } } => assert_eq!(node, "n2"),
+        other => panic!("{other:?}"),
+    }
 }

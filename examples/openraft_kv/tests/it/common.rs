@@ -2,29 +2,91 @@
 
 use std::fmt::Debug;
 use std::future::ready;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use openraft_kv::api::{NodeId, NodeState, Written};
-use openraft_kv::demo::{observe_nodes, sources};
+use openraft_kv::api::{Formed, NodeId, NodeState, Written, node_name};
+use openraft_kv::demo::observe_nodes;
+use openraft_kv::deploy::{Deployment, FormError, RaftKv, form, local_deployer};
 use openraft_kv::observer::RaftObserver;
-use openraft_kv::{ClusterOptions, LocalCluster, NodeClient, failover};
+use openraft_kv::{NodeClient, failover};
 use watchkeeper::{
     DynError, ObservationConfig, ObservationRuntime, ObservedSource, PerSource, StaticSourceProvider,
 };
+use watchkeeper_deploy::local::LocalCluster;
+use watchkeeper_scenario::{NodeControl, RunningCluster};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_openraft_kv");
 pub(crate) const SOON: Duration = Duration::from_secs(15);
 const INTERVAL: Duration = Duration::from_millis(20);
 
-pub(crate) fn options(nodes: u64) -> ClusterOptions {
-    ClusterOptions { nodes, program: Some(PROGRAM.into()), ..ClusterOptions::default() }
+pub(crate) fn options(nodes: u64) -> Deployment {
+    Deployment { nodes, ..Deployment::default() }
 }
 
-pub(crate) async fn formed(options: ClusterOptions) -> LocalCluster {
-    let cluster = LocalCluster::start(options).await.unwrap();
+/// Node processes, by number.
+pub(crate) struct Cluster {
+    pub(crate) nodes: LocalCluster<RaftKv>,
+    control: Arc<dyn NodeControl>,
+}
+
+impl Cluster {
+    pub(crate) async fn start(deployment: Deployment) -> Self {
+        let nodes = local_deployer(Some(PROGRAM.into())).start(&deployment).await.unwrap();
+        let control = nodes.node_control();
+        Self { nodes, control }
+    }
+
+    pub(crate) async fn form(&self) -> Result<Formed, FormError> {
+        form(&self.nodes.node_clients(), SOON).await
+    }
+
+    pub(crate) async fn kill(&self, id: NodeId) {
+        self.control.kill(&node_name(id)).await.unwrap();
+    }
+
+    pub(crate) async fn restart(&self, id: NodeId) {
+        self.control.start(&node_name(id)).await.unwrap();
+    }
+
+    pub(crate) async fn pause(&self, id: NodeId) {
+        self.control.pause(&node_name(id)).await.unwrap();
+    }
+
+    pub(crate) async fn resume(&self, id: NodeId) {
+        self.control.resume(&node_name(id)).await.unwrap();
+    }
+
+    /// Starts one more node, in no cluster yet.
+    pub(crate) async fn start_extra(&self) -> NodeId {
+        self.nodes.add_node().await.unwrap()[1..].parse().unwrap()
+    }
+
+    pub(crate) fn client(&self, id: NodeId) -> NodeClient {
+        self.nodes.node_clients().get(&node_name(id)).unwrap()
+    }
+
+    /// Those of the nodes that run, paused ones included.
+    pub(crate) fn clients(&self) -> Vec<NodeClient> {
+        let all = self.nodes.node_clients().all().into_iter();
+        all.filter(|node| self.nodes.pid(&node.name).is_some()).map(|node| node.source).collect()
+    }
+
+    pub(crate) async fn observe(&self, interval: Duration) -> ObservationRuntime<RaftObserver> {
+        observe_nodes(self.nodes.node_clients(), interval).await.unwrap()
+    }
+}
+
+pub(crate) async fn formed(deployment: Deployment) -> Cluster {
+    let cluster = Cluster::start(deployment).await;
     cluster.form().await.unwrap();
     cluster
+}
+
+/// Nodes as sources, called `n1`, `n2` and so on.
+pub(crate) fn sources(clients: &[NodeClient]) -> Vec<ObservedSource<NodeClient>> {
+    let name = |client: &NodeClient| client.id().map_or_else(|| client.addr().to_owned(), node_name);
+    clients.iter().map(|client| ObservedSource::new(name(client), client.clone())).collect()
 }
 
 async fn observed(clients: &[NodeClient]) -> ObservationRuntime<RaftObserver> {
@@ -54,7 +116,7 @@ pub(crate) async fn every<S, V, F, Fut>(
 
 /// Waits until all running nodes satisfy `condition`.
 pub(crate) async fn all(
-    cluster: &LocalCluster,
+    cluster: &Cluster,
     what: &str,
     condition: impl Fn(&NodeState) -> bool + Send + Sync,
 ) -> Vec<NodeState> {
@@ -83,12 +145,8 @@ pub(crate) async fn gone(pids: &[u32]) {
     every("the processes are gone", processes, probe, |runs| !runs).await;
 }
 
-pub(crate) fn process_exists(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
-}
-
 /// A process that has ended and is not reaped does not run.
-pub(crate) fn process_runs(pid: u32) -> bool {
+fn process_runs(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }

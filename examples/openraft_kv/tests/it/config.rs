@@ -33,7 +33,6 @@ election_max_ms: 120
 request_timeout_ms: 700
 snapshot_after: 50
 keep_log: 5
-exit_with_parent: 1
 ";
     let from_file = with_yaml(NodeFlags::default(), yaml).unwrap();
     let expected = NodeConfig {

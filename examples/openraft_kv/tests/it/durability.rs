@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use openraft_kv::NodeClient;
-use openraft_kv::demo::sources;
 use watchkeeper::ObservedSource;
 
-use crate::common::{agreed_leader, all, every, formed, options, write};
+use crate::common::{agreed_leader, all, every, formed, options, sources, write};
 
 #[tokio::test]
 async fn a_killed_node_comes_back_with_its_log_vote_and_data() {
-    let mut cluster = formed(options(1)).await;
+    let cluster = formed(options(1)).await;
     let clients = cluster.clients();
     for n in 0..5 {
         write(&clients, &format!("key-{n}"), &n.to_string(), 1).await;
@@ -18,9 +17,9 @@ async fn a_killed_node_comes_back_with_its_log_vote_and_data() {
     let before = clients[0].state().await.unwrap();
     assert_eq!(before.kv.len(), 5);
 
-    cluster.kill(1).await.unwrap();
+    cluster.kill(1).await;
     assert!(cluster.clients().is_empty());
-    cluster.restart(1).await.unwrap();
+    cluster.restart(1).await;
 
     let after = clients[0].state().await.unwrap();
     assert_eq!(after.kv, before.kv);
@@ -32,15 +31,15 @@ async fn a_killed_node_comes_back_with_its_log_vote_and_data() {
 
 #[tokio::test]
 async fn all_nodes_killed_at_once_come_back_as_the_same_cluster() {
-    let mut cluster = formed(options(3)).await;
+    let cluster = formed(options(3)).await;
     let clients = cluster.clients();
     write(&clients, "a", "1", 1).await;
     let term = clients[0].state().await.unwrap().current_term;
     for id in 1..=3 {
-        cluster.kill(id).await.unwrap();
+        cluster.kill(id).await;
     }
     for id in 1..=3 {
-        cluster.restart(id).await.unwrap();
+        cluster.restart(id).await;
     }
     agreed_leader(&clients).await;
     write(&clients, "b", "2", 1).await;
@@ -53,7 +52,7 @@ async fn all_nodes_killed_at_once_come_back_as_the_same_cluster() {
 async fn a_purged_log_is_replaced_by_its_snapshot() {
     let mut options = options(1);
     options.node_flags = ["--snapshot-after", "10", "--keep-log", "0"].map(str::to_owned).into();
-    let mut cluster = formed(options).await;
+    let cluster = formed(options).await;
     let clients = cluster.clients();
     let mut expected = BTreeMap::new();
     for n in 0..25 {
@@ -66,13 +65,13 @@ async fn a_purged_log_is_replaced_by_its_snapshot() {
     };
     every("the log is purged", sources(&clients), purged, |index| *index >= 10).await;
 
-    cluster.kill(1).await.unwrap();
-    cluster.restart(1).await.unwrap();
+    cluster.kill(1).await;
+    cluster.restart(1).await;
     assert_eq!(clients[0].state().await.unwrap().kv, expected);
 
     // What a new node needs is in the snapshot alone.
-    let extra = cluster.start_extra().await.unwrap();
-    let extra = cluster.client(extra).unwrap();
+    let extra = cluster.start_extra().await;
+    let extra = cluster.client(extra);
     agreed_leader(&clients).await;
     let member = openraft_kv::api::Member { node_id: 2, addr: extra.addr().to_owned() };
     let membership = clients[0].add_learner(&member).await.unwrap();

@@ -1,23 +1,23 @@
 //! Changing the cluster while it runs.
 
 use openraft_kv::api::{ErrorCode, Member, Role};
-use openraft_kv::{ClientError, LocalCluster, NodeClient};
+use openraft_kv::{ClientError, NodeClient};
 
-use crate::common::{agreed_leader, all, formed, options, write};
+use crate::common::{Cluster, agreed_leader, all, formed, options, write};
 
-async fn leader(cluster: &LocalCluster, clients: &[NodeClient]) -> NodeClient {
-    cluster.client(agreed_leader(clients).await).unwrap()
+async fn leader(cluster: &Cluster, clients: &[NodeClient]) -> NodeClient {
+    cluster.client(agreed_leader(clients).await)
 }
 
 #[tokio::test]
 async fn a_fourth_node_learns_and_then_votes_and_leaves_again() {
-    let mut cluster = formed(options(3)).await;
+    let cluster = formed(options(3)).await;
     let members = cluster.clients();
     write(&members, "a", "1", 1).await;
 
-    let id = cluster.start_extra().await.unwrap();
+    let id = cluster.start_extra().await;
     assert_eq!(id, 4);
-    let extra = cluster.client(id).unwrap();
+    let extra = cluster.client(id);
     let member = Member { node_id: id, addr: extra.addr().to_owned() };
     let added = leader(&cluster, &members).await.add_learner(&member).await;
     assert_eq!(added.unwrap().learners, [4].into());
@@ -32,7 +32,7 @@ async fn a_fourth_node_learns_and_then_votes_and_leaves_again() {
 
     let current = agreed_leader(&cluster.clients()).await;
     let three = (1..=4).filter(|id| *id != current).collect();
-    let leader = cluster.client(current).unwrap();
+    let leader = cluster.client(current);
     let left = leader.change_membership(three).await.unwrap();
     assert!(!left.voters.contains(&current));
     let mut staying = cluster.clients();
@@ -45,7 +45,7 @@ async fn a_learner_that_is_not_there_is_an_error() {
     let mut options = options(1);
     options.node_flags = ["--request-timeout-ms", "300"].map(str::to_owned).into();
     let cluster = formed(options).await;
-    let leader = cluster.client(1).unwrap();
+    let leader = cluster.client(1);
     let missing = Member { node_id: 2, addr: "127.0.0.1:1".to_owned() };
     match leader.add_learner(&missing).await {
         Err(ClientError::Refused { status, error, message, .. }) => {

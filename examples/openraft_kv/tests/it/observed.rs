@@ -3,21 +3,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use openraft_kv::LocalCluster;
 use openraft_kv::api::Member;
-use openraft_kv::demo::observe;
 use openraft_kv::observer::{ClusterEvent, ClusterView, Presence, RaftObserver};
 use watchkeeper::subscription::{RecvError, Subscription};
 use watchkeeper::{ObservationHandle, ObservationRuntime};
 
-use crate::common::{SOON, formed, options};
+use crate::common::{Cluster, SOON, formed, options};
 
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// A formed cluster of three under observation, a leader agreed on.
-async fn observed() -> (LocalCluster, ObservationRuntime<RaftObserver>, u64) {
+async fn observed() -> (Cluster, ObservationRuntime<RaftObserver>, u64) {
     let cluster = formed(options(3)).await;
-    let runtime = observe(&cluster, INTERVAL).await.unwrap();
+    let runtime = cluster.observe(INTERVAL).await;
     let leader = leader(&runtime.handle()).await;
     (cluster, runtime, leader)
 }
@@ -56,10 +54,10 @@ async fn events_until(
 
 #[tokio::test]
 async fn another_leader_is_agreed_on_when_the_first_is_killed() {
-    let (mut cluster, runtime, first) = observed().await;
+    let (cluster, runtime, first) = observed().await;
     let handle = runtime.handle();
     let mut events = handle.subscribe();
-    cluster.kill(first).await.unwrap();
+    cluster.kill(first).await;
 
     let taken_over = handle
         .eventually("another leader", |c| c.leader.is_some_and(|leader| leader.node_id != first))
@@ -84,10 +82,10 @@ async fn another_leader_is_agreed_on_when_the_first_is_killed() {
 /// The events of the first poll are emitted by the second, when the node is dead.
 #[tokio::test]
 async fn what_the_first_poll_found_is_emitted_although_it_has_changed() {
-    let mut cluster = formed(options(3)).await;
-    let runtime = observe(&cluster, Duration::from_secs(60)).await.unwrap();
+    let cluster = formed(options(3)).await;
+    let runtime = cluster.observe(Duration::from_secs(60)).await;
     let mut events = runtime.handle().subscribe();
-    cluster.kill(1).await.unwrap();
+    cluster.kill(1).await;
     runtime.control().poll_now().await.unwrap();
     let is_lost =
         |event: &ClusterEvent| matches!(event, ClusterEvent::NodeLost { node, .. } if **node == *"n1");
@@ -99,10 +97,10 @@ async fn what_the_first_poll_found_is_emitted_although_it_has_changed() {
 
 #[tokio::test]
 async fn a_dead_follower_does_not_affect_the_leader() {
-    let (mut cluster, runtime, leader) = observed().await;
+    let (cluster, runtime, leader) = observed().await;
     let handle = runtime.handle();
     let follower = others(leader).next().unwrap();
-    cluster.kill(follower).await.unwrap();
+    cluster.kill(follower).await;
     let lost = handle
         .eventually("the follower is lost, and a leader leads", |c| {
             matches!(presence(c, follower), Presence::Failing(_)) && c.leader.is_some()
@@ -112,7 +110,7 @@ async fn a_dead_follower_does_not_affect_the_leader() {
         .unwrap();
     assert_eq!(lost.value.leader.map(|leader| leader.node_id), Some(leader));
 
-    let client = cluster.client(leader).unwrap();
+    let client = cluster.client(leader);
     client.write("key", "value", 1).await.unwrap();
     let written = handle.mark();
     handle
@@ -128,10 +126,10 @@ async fn a_dead_follower_does_not_affect_the_leader() {
 
 #[tokio::test]
 async fn a_node_that_hangs_turns_stale_while_the_others_stay_fresh() {
-    let (mut cluster, runtime, leader) = observed().await;
+    let (cluster, runtime, leader) = observed().await;
     let handle = runtime.handle();
     let hung = others(leader).next().unwrap();
-    cluster.pause(hung).unwrap();
+    cluster.pause(hung).await;
     let stale = handle
         .eventually("the paused node is stale", |c| {
             // Checked on every publication: none of the others is lost meanwhile.
@@ -146,16 +144,16 @@ async fn a_node_that_hangs_turns_stale_while_the_others_stay_fresh() {
     assert!(handle.freshness().is_fresh(), "the runtime goes on");
     assert_eq!(handle.status().missed_ticks, 0, "a node that hangs delays no tick");
 
-    cluster.resume(hung).unwrap();
+    cluster.resume(hung).await;
     handle.eventually("it is back", |c| *presence(c, hung) == Presence::Present).within(SOON).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_node_that_is_added_while_running_is_followed() {
-    let (mut cluster, runtime, leader) = observed().await;
+    let (cluster, runtime, leader) = observed().await;
     let handle = runtime.handle();
     let mut events = handle.subscribe();
-    let added = cluster.start_extra().await.unwrap();
+    let added = cluster.start_extra().await;
     let name = format!("n{added}");
     events_until(
         &mut events,
@@ -164,8 +162,8 @@ async fn a_node_that_is_added_while_running_is_followed() {
     .await;
     assert!(handle.status().source_names.iter().any(|source| **source == *name));
 
-    let client = cluster.client(leader).unwrap();
-    let addr = cluster.client(added).unwrap().addr().to_owned();
+    let client = cluster.client(leader);
+    let addr = cluster.client(added).addr().to_owned();
     client.add_learner(&Member { node_id: added, addr }).await.unwrap();
     let four = BTreeSet::from([1, 2, 3, added]);
     client.change_membership(four.clone()).await.unwrap();
@@ -185,11 +183,11 @@ async fn a_node_that_is_added_while_running_is_followed() {
 
 #[tokio::test]
 async fn a_cluster_that_is_all_down_comes_back_with_its_data() {
-    let (mut cluster, runtime, leader) = observed().await;
+    let (cluster, runtime, leader) = observed().await;
     let handle = runtime.handle();
-    cluster.client(leader).unwrap().write("key", "value", 1).await.unwrap();
+    cluster.client(leader).write("key", "value", 1).await.unwrap();
     for id in 1..=3 {
-        cluster.kill(id).await.unwrap();
+        cluster.kill(id).await;
     }
     let down =
         handle.eventually("no node is present", |c| c.present().next().is_none()).within(SOON).await.unwrap();
@@ -199,7 +197,7 @@ async fn a_cluster_that_is_all_down_comes_back_with_its_data() {
     assert_eq!(known.value.voters, BTreeSet::from([1, 2, 3]), "what was known is not forgotten");
 
     for id in 1..=3 {
-        cluster.restart(id).await.unwrap();
+        cluster.restart(id).await;
     }
     handle
         .eventually("all are back with a leader and the key", |c| {

@@ -191,7 +191,7 @@ async fn an_impossible_argument_is_one_clear_line() {
             &["--nodes", "2"],
             "--nodes is 2: the cluster must survive the loss of its leader, which takes 3 or more",
         ),
-        (&["--nodes", "65"], "nodes: a local cluster has 1 to 64 nodes"),
+        (&["--nodes", "65"], "a local cluster has 1 to 64 nodes, and this one 65"),
         (
             &["--interval", "0s"],
             "ObservationConfig::interval is 0ns: it must be more than zero and at most 24 h",

@@ -119,17 +119,6 @@ fn a_node_prints_where_it_listens_and_stops_cleanly_when_asked() {
 }
 
 #[test]
-fn a_parent_that_is_not_the_parent() {
-    let dir = TempDir::new().unwrap();
-    let data = path(&dir, "data");
-    for pid in ["1", "0", "4294967295"] {
-        let output = node(&["--id", "1", "--data-dir", &data, "--exit-with-parent", pid]);
-        assert_fails(&output, &[pid, "--exit-with-parent"]);
-        assert!(!Path::new(&data).exists());
-    }
-}
-
-#[test]
 fn a_typo_in_the_yaml_file_is_named() {
     let dir = TempDir::new().unwrap();
     let file = path(&dir, "node.yaml");

@@ -6,7 +6,6 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-mod image;
 mod podman;
 
 use std::fs;
@@ -14,8 +13,9 @@ use std::time::Duration;
 
 use openraft_kv::NodeClient;
 use openraft_kv::demo::observe_nodes;
+use openraft_kv::deploy::compose::build_static;
 use openraft_kv::deploy::form;
-use openraft_kv::deploy::k8s::Manifests;
+use openraft_kv::deploy::k8s::manifests;
 use openraft_kv::failover::write;
 use watchkeeper_scenario::NodeClients;
 
@@ -26,11 +26,13 @@ const INTERVAL: Duration = Duration::from_millis(50);
 
 #[test]
 fn the_pods_of_the_manifests_run_restricted_and_fail_over() {
-    let podman = Podman::start(&image::build());
-    let manifests = Manifests::embedded().unwrap();
+    let building = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let podman = Podman::start(&building.block_on(build_static()).unwrap());
+    let manifests = manifests().unwrap();
     let pods: Vec<String> = (0..3).map(|ordinal| format!("openraft-kv-{ordinal}")).collect();
     for pod in &pods {
-        podman.play(manifests.one_pod(pod, podman::IMAGE), &pods);
+        let manifest = serde_json::to_value(manifests.one_pod(pod, "node", podman::IMAGE)).unwrap();
+        podman.play(pod, manifest, &pods);
     }
     podman.inside(form_and_fail_over(&podman, &pods));
     podman.stop();

@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use k8s_openapi::api::core::v1::{HostAlias, Pod};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub(crate) const IMAGE: &str = "localhost/openraft_kv:pods";
@@ -48,24 +48,21 @@ impl Podman {
     }
 
     /// Starts the pod, one of `pods`, which find each other by name.
-    pub(crate) fn play(&self, mut pod: Pod, pods: &[String]) {
-        let name = pod.metadata.name.clone().unwrap();
-        let spec = pod.spec.as_mut().unwrap();
+    pub(crate) fn play(&self, name: &str, mut pod: Value, pods: &[String]) {
+        let spec = &mut pod["spec"];
         // In a cluster the headless Service gives these names.
-        let named =
-            |pod: &String| HostAlias { ip: ip_of(pod), hostnames: Some(vec![format!("{pod}.openraft-kv")]) };
-        spec.host_aliases = Some(pods.iter().map(named).collect());
-        for container in &mut spec.containers {
-            // Podman would publish each port on the machine, where three pods cannot share one.
-            container.ports = None;
-            // And it probes by running curl inside, where there is none.
-            (container.startup_probe, container.readiness_probe, container.liveness_probe) =
-                Default::default();
+        let named = |pod: &String| json!({ "ip": ip_of(pod), "hostnames": [format!("{pod}.openraft-kv")] });
+        spec["hostAliases"] = pods.iter().map(named).collect();
+        for container in spec["containers"].as_array_mut().unwrap() {
+            // Podman would publish each port on the machine, where three pods cannot share one. And it probes by running
+            // curl inside, where there is none.
+            let container = container.as_object_mut().unwrap();
+            container.retain(|key, _| key != "ports" && !key.ends_with("Probe"));
         }
-        let manifest = self.path(&name).with_extension("yaml");
+        let manifest = self.path(name).with_extension("yaml");
         // JSON is YAML.
         fs::write(&manifest, serde_json::to_vec(&pod).unwrap()).unwrap();
-        let network = format!("{NETWORK}:ip={}", ip_of(&name));
+        let network = format!("{NETWORK}:ip={}", ip_of(name));
         self.run(&["play", "kube", "--network", &network, manifest.to_str().unwrap()]);
     }
 

@@ -1,0 +1,89 @@
+//! A cluster of containers that is up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bollard::Docker;
+use bollard::query_parameters::{ListContainersOptions, ListNetworksOptions, ListVolumesOptions};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use watchkeeper::{DynError, async_trait};
+use watchkeeper_scenario::{Application, DeployError, NodeClients, NodeControl, RunningCluster};
+
+use super::control::ContainerControl;
+use super::failed;
+use super::nodes::{CLUSTER_LABEL, ContainerNodes};
+use super::project::Project;
+
+/// See [`ComposeDeployer`](super::ComposeDeployer).
+pub(super) struct ComposeCluster<A: Application> {
+    docker: Docker,
+    name: String,
+    nodes: ContainerNodes<A>,
+    control: ContainerControl<A>,
+    project: Mutex<Option<Project>>,
+    /// Follows the containers; it ends when this is dropped.
+    _follower: JoinSet<()>,
+}
+
+impl<A: Application> ComposeCluster<A> {
+    pub(super) fn new(
+        docker: Docker,
+        project: Project,
+        nodes: ContainerNodes<A>,
+        control: ContainerControl<A>,
+    ) -> Self {
+        let mut follower = JoinSet::new();
+        follower.spawn(control.clone().follow());
+        let name = project.name().to_owned();
+        Self { docker, name, nodes, control, project: Mutex::new(Some(project)), _follower: follower }
+    }
+
+    /// Counts what carries the cluster's label: containers, networks and volumes.
+    async fn left(&self) -> Result<[usize; 3], DynError> {
+        let filters =
+            || Some(HashMap::from([("label".to_owned(), vec![format!("{CLUSTER_LABEL}={}", self.name)])]));
+        let containers =
+            ListContainersOptions { all: true, filters: filters(), ..ListContainersOptions::default() };
+        let containers = self.docker.list_containers(Some(containers)).await?;
+        let networks = self.docker.list_networks(Some(ListNetworksOptions { filters: filters() })).await?;
+        let volumes = self.docker.list_volumes(Some(ListVolumesOptions { filters: filters() })).await?;
+        Ok([containers.len(), networks.len(), volumes.volumes.unwrap_or_default().len()])
+    }
+}
+
+#[async_trait]
+impl<A: Application> RunningCluster<A> for ComposeCluster<A> {
+    fn node_clients(&self) -> NodeClients<A::NodeClient> {
+        self.nodes.clients()
+    }
+
+    fn node_control(&self) -> Arc<dyn NodeControl> {
+        Arc::new(self.control.clone())
+    }
+
+    async fn log(&self, node: &str) -> Option<String> {
+        self.control.log(node).await
+    }
+
+    async fn shut_down(&self) -> Result<(), DeployError> {
+        let step = "take its containers down";
+        self.control.end();
+        let mut project = self.project.lock().await;
+        if let Some(up) = project.as_mut() {
+            up.down().await?;
+        }
+        *project = None;
+        match self.left().await.map_err(|error| failed(step, error))? {
+            [0, 0, 0] => Ok(()),
+            [containers, networks, volumes] => {
+                let left = format!(
+                    "{containers} containers, {networks} networks and {volumes} volumes labelled {CLUSTER_LABEL}={} \
+                     are left: remove them by hand",
+                    self.name
+                );
+                Err(failed(step, left))
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The ports of clusters.
+
+use std::collections::HashSet;
+use std::net::{TcpListener, TcpStream};
+
+use watchkeeper_scenario::RunningCluster;
+
+use crate::app::{Program, SOON, client};
+
+/// While a node is down, nobody else gets its port: another program's connection came from it, and the node could not
+/// come back.
+#[tokio::test]
+async fn the_port_of_a_node_that_is_down_is_given_to_nobody() {
+    let cluster = Program::node().start(2).await;
+    let control = cluster.node_control();
+    control.kill("n1").await.unwrap();
+    let address: std::net::SocketAddr = client(&cluster, "n1").address.parse().unwrap();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    for _ in 0..3_000 {
+        let bound = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connected = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+        let _ = server.accept().unwrap();
+        assert_ne!(bound.local_addr().unwrap(), address);
+        assert_ne!(connected.local_addr().unwrap(), address);
+    }
+    control.start("n1").await.unwrap();
+    control.wait_ready("n1", SOON).await.unwrap();
+}
+
+#[tokio::test]
+async fn concurrent_clusters_share_no_port() {
+    let (one, two) = tokio::join!(Program::node().start(4), Program::node().start(4));
+    let nodes = [one.node_clients().all(), two.node_clients().all()].concat();
+    let addresses: HashSet<&str> = nodes.iter().map(|node| node.source.address.as_str()).collect();
+    assert_eq!(addresses.len(), 8);
+    assert_ne!(one.directory(), two.directory());
+}
+
+/// A program that names the port itself can take it while the node is down. The log of the node says so.
+#[tokio::test]
+async fn a_port_that_another_program_has_named_is_in_the_log() {
+    let cluster = Program::node().start(1).await;
+    let control = cluster.node_control();
+    control.kill("n1").await.unwrap();
+    let taken = TcpListener::bind(&client(&cluster, "n1").address).unwrap();
+    control.start("n1").await.unwrap();
+    let unmet = control.wait_ready("n1", std::time::Duration::from_secs(1)).await.unwrap_err().to_string();
+    assert!(unmet.contains("AddrInUse"), "{unmet}");
+    drop(taken);
+    control.start("n1").await.unwrap();
+    control.wait_ready("n1", SOON).await.unwrap();
+}
