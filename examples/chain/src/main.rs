@@ -1,9 +1,9 @@
-//! The `watchkeeper-chain` command.
+//! The `chain` command.
 
 mod cli;
 #[cfg(test)]
 #[allow(dead_code, clippy::unwrap_used, reason = "shared with the tests of endpoints, which need more of it")]
-#[path = "../tests/endpoints/fake.rs"]
+#[path = "../../../crates/chain-ethereum/tests/endpoints/fake.rs"]
 mod fake;
 
 use std::error::Error;
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => match usage::mistake(&error) {
             Some(mistake) => {
-                eprintln!("watchkeeper-chain: {mistake}");
+                eprintln!("chain: {mistake}");
                 return ExitCode::from(2);
             }
             None => error.exit(),
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("watchkeeper-chain: cannot start: {error}");
+            eprintln!("chain: cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -65,7 +65,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Demo(flags) => tokio::select! {
             result = demo::run(&flags) => exit(result),
             () = interrupted => {
-                eprintln!("watchkeeper-chain: interrupted; the nodes have ended");
+                eprintln!("chain: interrupted; the nodes have ended");
                 ExitCode::from(130)
             }
         },
@@ -98,6 +98,6 @@ fn interrupted() -> impl Future<Output = ()> {
 /// Prints one line: what failed, and all its causes.
 fn exit(result: Result<(), impl Error + 'static>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    eprintln!("watchkeeper-chain: {}", error_chain(&error));
+    eprintln!("chain: {}", error_chain(&error));
     ExitCode::FAILURE
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::future::select_all;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
-use watchkeeper_chain::adapter::ethereum::EthereumClient;
 use watchkeeper_chain::adapter::{ChainClient, ChainIdentity};
+use watchkeeper_chain_ethereum::EthereumClient;
 
 use super::condition::{Condition, Conditions, retry_after};
 use super::report::Reporter;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use watchkeeper_chain::adapter::ChainIdentity;
-use watchkeeper_chain::adapter::ethereum::EthereumTransaction;
 use watchkeeper_chain::{Block, Detail, Header, Transaction};
+use watchkeeper_chain_ethereum::EthereumTransaction;
 
 use super::watched::Event;
 

@@ -5,14 +5,14 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::{Address, AddressError};
 use clap::Args;
 use serde_json::json;
 use tokio::sync::Notify;
 use watchkeeper::{ObservationRuntimeError, ObservedSource};
-use watchkeeper_chain::adapter::ethereum::{Endpoint, EndpointError, EthereumClient, NewHeads};
 use watchkeeper_chain::projection::wallet::AddWalletError;
 use watchkeeper_chain::{ChainConfig, ChainSource, Detail, Height, Start};
+use watchkeeper_chain_ethereum::{Address, AddressError};
+use watchkeeper_chain_ethereum::{Endpoint, EndpointError, EthereumClient, NewHeads};
 
 use super::chain_id::Search;
 use super::condition::without_time;

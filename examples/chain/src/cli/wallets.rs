@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, HashSet};
 use std::mem::discriminant;
 use std::time::Duration;
 
-use alloy::primitives::Address;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use watchkeeper::ObservationHandle;
 use watchkeeper_chain::adapter::ChainError;
-use watchkeeper_chain::adapter::ethereum::EthereumClient;
 use watchkeeper_chain::projection::wallet::{
     AddWalletError, Amount, BackfillError, Balance, BalanceError, Fault, WalletRequests, WalletsView,
 };
 use watchkeeper_chain::{Header, Height};
+use watchkeeper_chain_ethereum::Address;
+use watchkeeper_chain_ethereum::EthereumClient;
 
 use super::condition::{Condition, Conditions, ErrorKind, lasting, retry_after};
 use super::report::Reporter;

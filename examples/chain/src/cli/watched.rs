@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::Address;
 use tokio::sync::Notify;
 use watchkeeper::{
     ObservationConfig, ObservationHandle, ObservationRuntime, ObservationRuntimeError, ObservedSource,
     StaticSourceProvider,
 };
-use watchkeeper_chain::adapter::ethereum::{EthereumClient, EthereumTransaction};
 use watchkeeper_chain::projection::inclusion::{InclusionView, Inclusions, TransactionFollower};
 use watchkeeper_chain::projection::wallet::{
     Account, AccountWallet, Amount, NewWallet, WalletRequests, Wallets, WalletsView,
 };
 use watchkeeper_chain::projection::{Projected, View};
 use watchkeeper_chain::{ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Height};
+use watchkeeper_chain_ethereum::Address;
+use watchkeeper_chain_ethereum::{EthereumClient, EthereumTransaction};
 
 /// How deep a payment must be to count as confirmed.
 const CONFIRMATIONS: u64 = 2;
