@@ -3,14 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use watchkeeper::subscription::{Cursor, RecvError, Subscription};
-use watchkeeper::wait::Unmet;
 use watchkeeper::{ObservationBatch, ObservationHandle, Observer};
 
 use crate::{Block, ChainEvent, Detail, Hash, Header, Transaction};
-use watchkeeper::report::debug_as_text;
 
 /// How many connected blocks a [`TransactionFeed`] keeps, to emit their transactions when they are disconnected.
 const REMEMBERED: usize = 256;
@@ -29,32 +26,18 @@ pub enum BlockStep<T> {
 ///
 /// The feed reads a subscription, at its own pace: it loses nothing that the runtime's history holds. A feed that is
 /// made right after the start of the runtime misses nothing, since cycle 0 emits no block. A feed is not ordered with
-/// waits: a wait may be met by events that the feed has not read yet.
+/// waits: a wait may be met by events that the feed has not read yet. All steps up to the snapshot of a wait are there
+/// when it is met: reading them does not wait.
 pub struct BlockFeed<O: Observer, T> {
-    handle: ObservationHandle<O>,
     batches: Subscription<O::Event>,
     ready: VecDeque<BlockStep<T>>,
 }
-
-/// Why there was no next cycle.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum FeedError {
-    /// Batches are missing, or the runtime has ended: see [`RecvError`].
-    #[error(transparent)]
-    Missed(#[from] RecvError),
-    /// No cycle succeeded in time.
-    #[error(transparent)]
-    NoCycle(Box<Unmet>),
-}
-
-debug_as_text!(FeedError);
 
 impl<O: Observer<Event = ChainEvent<T>>, T: Clone + Send + Sync + 'static> BlockFeed<O, T> {
     /// Reads what happens from now on.
     #[must_use]
     pub fn new(handle: &ObservationHandle<O>) -> Self {
-        Self { handle: handle.clone(), batches: handle.subscribe(), ready: VecDeque::new() }
+        Self { batches: handle.subscribe(), ready: VecDeque::new() }
     }
 
     /// The next step.
@@ -75,37 +58,6 @@ impl<O: Observer<Event = ChainEvent<T>>, T: Clone + Send + Sync + 'static> Block
             let batch = self.batches.recv().await?;
             self.take(&batch);
         }
-    }
-
-    /// Waits until a cycle that begins after this call succeeds, and returns all unread steps up to and including that
-    /// cycle: none, if the branch did not change.
-    ///
-    /// # Errors
-    ///
-    /// [`FeedError`]: no cycle succeeded within the window, or steps are missing. After `Lagged` and `Rebuilt` read
-    /// the snapshot: the unread steps before the gap are dropped.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: a dropped call has taken nothing.
-    pub async fn wait_for_next_cycle(&mut self, within: Duration) -> Result<Vec<BlockStep<T>>, FeedError> {
-        let next = self.handle.eventually("a cycle that begins from now on succeeds", |_| true);
-        let snapshot = next.show(|_| String::new()).within(within).await;
-        let end = snapshot.map_err(|unmet| FeedError::NoCycle(Box::new(unmet)))?.cursor;
-        // The batches up to the snapshot are there already: this never waits.
-        while self.batches.cursor().seq() < end.seq() || self.batches.cursor().generation() < end.generation()
-        {
-            match self.batches.try_recv() {
-                Some(Ok(batch)) => self.take(&batch),
-                Some(Err(missed)) => {
-                    // The caller continues from the snapshot, not from the steps before the gap.
-                    self.ready.clear();
-                    return Err(missed.into());
-                }
-                None => break,
-            }
-        }
-        Ok(self.ready.drain(..).collect())
     }
 
     /// The position of the feed: right after the batch of the last step.
@@ -134,11 +86,8 @@ fn steps<T>(event: &ChainEvent<T>) -> impl Iterator<Item = BlockStep<T>> {
 
 impl<O: Observer, T> fmt::Debug for BlockFeed<O, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { batches, ready, .. } = self;
-        f.debug_struct("BlockFeed")
-            .field("batches", batches)
-            .field("ready", &ready.len())
-            .finish_non_exhaustive()
+        let Self { batches, ready } = self;
+        f.debug_struct("BlockFeed").field("batches", batches).field("ready", &ready.len()).finish()
     }
 }
 

@@ -5,11 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use watchkeeper::runtime::StopReason;
-use watchkeeper::subscription::RecvError;
 use watchkeeper_chain::adapter::{ChainError, LogsError, OneBlock, RangeSize};
 use watchkeeper_chain::projection::checkpoint::{LoadError, SaveError};
-use watchkeeper_chain::projection::feed::FeedError;
 use watchkeeper_chain::projection::inclusion::NotFollowed;
 use watchkeeper_chain::projection::wallet::{
     AddWalletError, BackfillError, BalanceError, Fault, Flow, OutPoint, Unconserved, UnknownPart, WrongRecord,
@@ -104,8 +101,6 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
          "the checkpoint state.json is truncated: remove it to start again"),
         (NotFollowed.into(),
          "the projection of transactions has ended, since the runtime has stopped: start another one"),
-        (FeedError::Missed(RecvError::Closed(StopReason::Requested)).into(),
-         "the runtime has stopped (stop was requested): start another one, and subscribe to that"),
     ]
 }
 
