@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 use watchkeeper::report::error_chain;
 
-use cli::{demo, follow, usage};
+use cli::{demo, follow, forks, usage};
 
 /// Follows a chain through its nodes: forks, finality, wallets, transactions.
 #[derive(Parser)]
@@ -32,7 +32,9 @@ enum Command {
     /// Start two nodes, observe them, send transfers between ten wallets, and make a reorg three deep
     Demo(demo::DemoFlags),
     /// Follow real endpoints until Ctrl-C
-    Follow(follow::FollowFlags),
+    Follow(Box<follow::FollowFlags>),
+    /// Print the live branches of a chain, how far they are from its tip, and the ways between
+    Forks(Box<forks::ForksFlags>),
 }
 
 fn main() -> ExitCode {
@@ -69,7 +71,8 @@ async fn run(command: Command) -> ExitCode {
                 ExitCode::from(130)
             }
         },
-        Command::Follow(flags) => exit(follow::run(flags, interrupted).await),
+        Command::Follow(flags) => exit(follow::run(*flags, interrupted).await),
+        Command::Forks(flags) => exit(forks::run(*flags, interrupted).await),
     }
 }
 

@@ -10,6 +10,7 @@ mod arena;
 mod chunks;
 mod draw;
 mod error;
+mod forks;
 mod prune;
 mod query;
 mod skips;
@@ -24,6 +25,7 @@ use chunks::Chunks;
 use skips::Skips;
 
 pub use error::{InsertError, Inserted, PruneError};
+pub use forks::Fork;
 pub use query::{Branch, OnBranch, Path};
 
 /// Headers from a root on, linked to their parents, in the order they were first seen.

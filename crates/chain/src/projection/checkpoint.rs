@@ -201,6 +201,18 @@ fn gap(headers: &[Header]) -> Option<usize> {
     headers.windows(2).position(|pair| !is_child(pair)).map(|lower| lower + 1)
 }
 
+/// Checks that a checkpoint can be written to `path`, before there is one: makes the new file beside it, and removes it.
+/// What is at `path` stays as it is. Blocks its thread.
+///
+/// # Errors
+///
+/// [`SaveError::Io`]: it cannot.
+pub fn check_path(path: &Path) -> Result<(), SaveError> {
+    let temporary = temporary(path);
+    let made = File::create(&temporary).and_then(|_| fs::remove_file(&temporary));
+    made.map_err(|source| SaveError::Io { path: path.to_owned(), source })
+}
+
 /// In the same directory, so that the rename stays within one file system.
 fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

@@ -43,7 +43,17 @@ impl Watched {
         config: ChainConfig,
         wake: Option<Arc<Notify>>,
     ) -> Result<Self, ObservationRuntimeError> {
-        let (inclusions, wallets) = (Inclusions::new(), Wallets::new(Account::new(CONFIRMATIONS)));
+        Self::resume(nodes, config, wake, no_wallets())
+    }
+
+    /// The same with wallets that are known from before.
+    pub(crate) fn resume(
+        nodes: Vec<ObservedSource<ChainSource<EthereumClient>>>,
+        config: ChainConfig,
+        wake: Option<Arc<Notify>>,
+        wallets: Wallets<Ether>,
+    ) -> Result<Self, ObservationRuntimeError> {
+        let inclusions = Inclusions::new();
         let (follower, requests) = (inclusions.follower(), wallets.requests());
         let timing = timing(config.interval, wake);
         let observer = Projected::new(ChainObserver::new(config), (inclusions, wallets));
@@ -55,6 +65,11 @@ impl Watched {
     pub(crate) fn handle(&self) -> ObservationHandle<Observer> {
         self.runtime.handle()
     }
+}
+
+/// Wallets before the first one is added.
+pub(crate) fn no_wallets() -> Wallets<Ether> {
+    Wallets::new(Account::new(CONFIRMATIONS))
 }
 
 /// Wakes may come without end: they cost at most ten cycles an interval.
