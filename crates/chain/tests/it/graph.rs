@@ -1,6 +1,6 @@
 //! The graph alone: which headers it accepts, what it answers, how it is drawn.
 
-use watchkeeper_chain::{Graph, Header, InsertError, Inserted, OnBranch};
+use watchkeeper_chain::{Graph, Header, InsertError, Inserted, OnBranch, Path};
 
 use crate::common::{Tree, branch, hash, long, name};
 
@@ -179,4 +179,38 @@ fn below_the_boundary_only_the_boundary_is_kept() {
     assert!(matches!(graph.insert(tree.header("b3")), Err(InsertError::MissingParent { .. })));
     assert!(graph.prune(&hash("b2")).is_err());
     assert_eq!(graph.prune(&hash("a2")), Ok(0));
+}
+
+/// ```text
+/// g - a1 - a2 - a3 - a4
+///       \         \
+///        \          c4 - c5
+///          b2 - b3
+/// ```
+#[test]
+fn forks_are_seen_from_a_tip() {
+    let tree = Tree::new(FORKS);
+    let graph = graph(&tree, "g a1 a2 b2 a3 b3 a4 c4 c5");
+    let shown = |tip: &str, height, most| -> Vec<String> {
+        let forks = graph.forks(&hash(tip), height, most).into_iter().map(|fork| {
+            let Path { ancestor, left, joined } = &fork.path;
+            assert_eq!(fork.distance, (left.len() + joined.len()) as u64);
+            let [above, left, joined] = [&[*ancestor][..], left, joined].map(names);
+            format!(
+                "{} at {above}: {left} to {joined}, {}:{}",
+                name(fork.tip.hash),
+                fork.weight,
+                fork.weight_of_tip
+            )
+        });
+        forks.collect()
+    };
+    let others = ["b3 at a1: c5 c4 a3 a2 to b2 b3, 2:4", "a4 at a3: c5 c4 to a4, 1:2"];
+    assert_eq!(shown("c5", 0, 9), others);
+    assert_eq!(shown("c5", 3, 9), others[1..], "b3 is not above");
+    assert_eq!(shown("c5", 0, 2), others[1..], "b3 is the lowest");
+    assert_eq!(shown("a4", 0, 9), ["b3 at a1: a4 a3 a2 to b2 b3, 2:3", "c5 at a3: a4 to c4 c5, 2:1"]);
+    // Both branches above a3 go on there.
+    assert_eq!(shown("a3", 0, 9), ["b3 at a1: a3 a2 to b2 b3, 2:2"]);
+    assert_eq!(shown("x", 0, 9), [""; 0]);
 }

@@ -8,4 +8,5 @@ mod common;
 mod demo;
 mod deployer;
 mod follow;
+mod forks;
 mod scenario;

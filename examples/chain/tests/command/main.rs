@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod chains;
+mod checkpoint;
 mod deposits;
 #[allow(dead_code, reason = "shared with the tests of the adapter, which need more of it")]
 #[path = "../../../../crates/chain-ethereum/tests/endpoints/fake.rs"]
 mod fake;
 mod flags;
 mod flapping;
+mod forks;
 mod gateways;
 mod hiccups;
 #[allow(dead_code, unused_imports, reason = "some modes are for a start by hand")]
@@ -56,7 +58,11 @@ struct Follow {
 
 impl Follow {
     fn start(arguments: &[&str]) -> Self {
-        let mut process = follow(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        Self::of(follow(arguments))
+    }
+
+    fn of(mut command: Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         Self { process, lines, unclaimed: Vec::new() }
     }
@@ -85,6 +91,10 @@ impl Follow {
     async fn ends(mut self) -> Vec<String> {
         self.interrupt();
         self.says("  ended  ").await;
+        self.rest().await
+    }
+
+    async fn rest(mut self) -> Vec<String> {
         while let Some(line) = timeout(PATIENCE, self.lines.next_line()).await.unwrap().unwrap() {
             self.unclaimed.push(line);
         }
