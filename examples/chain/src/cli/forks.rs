@@ -36,6 +36,7 @@ pub(crate) struct ForksFlags {
 }
 
 /// The live branches beside that of the tip, the heaviest first.
+#[derive(PartialEq)]
 struct Forks {
     tip: Header,
     others: Vec<Fork>,
@@ -49,7 +50,12 @@ impl Forks {
         Some(Self { tip, others: graph.forks(&tip.hash, lowest, MOST_BRANCHES) })
     }
 
-    /// The first blocks of all others: what is printed again when it has changed.
+    /// Whether other branches are there than when they were printed; none were before the first time.
+    fn differ(&self, printed: Option<&Self>) -> bool {
+        self.begins() != printed.map_or_else(Vec::new, Self::begins)
+    }
+
+    /// The first blocks of all others.
     fn begins(&self) -> Vec<Option<Hash>> {
         let begin = |fork: &Fork| fork.path.joined.first().map(|block| block.hash);
         let mut begins: Vec<_> = self.others.iter().map(begin).collect();
@@ -139,28 +145,29 @@ pub(crate) async fn run(flags: ForksFlags, interrupted: impl Future<Output = ()>
         pending::<()>().await;
     };
     let forks = async {
-        let (mut watch, mut printed) = (handle.watch(), Vec::new());
+        let (mut watch, mut printed) = (handle.watch(), None);
         while let Ok(status) = watch.changed().await {
             let forks = status.snapshot.as_ref().and_then(|seen| Forks::of(&seen.value.chain));
-            if let Some(forks) = forks.filter(|forks| forks.begins() != printed) {
-                printed = forks.begins();
+            if let Some(forks) = forks.filter(|forks| forks.differ(printed.as_ref())) {
                 forks.print(&reporter);
+                printed = Some(forks);
             }
         }
+        printed
     };
     let printing = async {
         tokio::select! {
-            ((), ()) = async { tokio::join!(forks, reporter.follow_nodes(handle.clone(), interval)) } => {}
+            (printed, ()) = async { tokio::join!(forks, reporter.follow_nodes(handle.clone(), interval)) } => printed,
             never = heads::follow(&setup.sockets, interval, &reporter) => match never {},
         }
     };
-    tokio::select! {
+    let printed = tokio::select! {
         biased;
-        () = stop => {}
-        () = printing => {}
-    }
+        () = stop => None,
+        printed = printing => printed,
+    };
     if let Some(last) = handle.latest_snapshot() {
-        if let Some(forks) = Forks::of(&last.value.chain) {
+        if let Some(forks) = Forks::of(&last.value.chain).filter(|forks| printed.as_ref() != Some(forks)) {
             forks.print(&reporter);
         }
         setup.report(&handle, &last.value.chain);

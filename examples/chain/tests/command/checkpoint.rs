@@ -180,3 +180,30 @@ async fn refused(flags: &[&str]) -> String {
     assert!(!String::from_utf8(output.stdout).unwrap().contains("event"));
     printed
 }
+
+/// The folder is moved away during the run, and is back for the last block of the second run.
+#[tokio::test]
+async fn a_file_that_cannot_be_written_any_more_is_printed_once_and_tried_again() {
+    for is_back in [false, true] {
+        let files = tempfile::tempdir().unwrap();
+        let [folder, away] = ["here", "away"].map(|name| files.path().join(name));
+        fs::create_dir(&folder).unwrap();
+        let path = folder.join("c").to_str().unwrap().to_owned();
+        let server = Misbehaving::start(Modes::default()).await;
+        let mut run = following(&server, &["--checkpoint", &path]);
+        run.says(" 3 (").await;
+        fs::rename(&folder, &away).unwrap();
+        server.grow(1);
+        run.says("unsaved cannot write the checkpoint ").await;
+        if is_back {
+            fs::rename(&away, &folder).unwrap();
+        }
+        server.grow(1);
+        run.says(" 5 (").await;
+        run.interrupt();
+        assert_eq!(run.process.wait().await.unwrap().code(), Some(i32::from(!is_back)));
+        let lines = run.rest().await;
+        assert_eq!(super::count(&lines, "unsaved "), 0, "{lines:#?}");
+        assert_eq!(super::count(&lines, "saved   up to block 5 ("), usize::from(is_back), "{lines:#?}");
+    }
+}
