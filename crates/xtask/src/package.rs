@@ -117,7 +117,10 @@ mod tests {
         published.sort_unstable();
         let expected = [
             "watchkeeper",
+            "watchkeeper-chain",
+            "watchkeeper-chain-ethereum",
             "watchkeeper-cucumber",
+            "watchkeeper-deploy",
             "watchkeeper-fsm",
             "watchkeeper-journal",
             "watchkeeper-pipeline",

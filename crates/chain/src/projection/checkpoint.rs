@@ -10,7 +10,7 @@
 //! checkpoint has, the deeper the reorgs that it survives.
 //!
 //! It is written as JSON lines, the whole file each time: to a new file in the same directory, which is synced and
-//! renamed into place; then the directory is synced. A checkpoint is small (the kept headers, and what projections need
+//! renamed into place; then, on Unix, the directory is synced. A checkpoint is small (the kept headers, and what projections need
 //! at them) and is always read whole. A database would add locks and recovery, and people can read lines. A checksum
 //! over all bytes is at the end: a truncated or changed file is reported, never used.
 
@@ -162,9 +162,7 @@ impl<S: Serialize> Checkpoint<S> {
         let mut file = File::create(&temporary).map_err(io)?;
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(io)?;
         fs::rename(&temporary, path).map_err(io)?;
-        // Syncing the directory makes the rename durable.
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new("."))).and_then(|directory| directory.sync_all()).map_err(io)
+        sync_directory_of(path).map_err(io)
     }
 
     fn lines(&self) -> Result<Vec<u8>, serde_json::Error> {
@@ -199,6 +197,19 @@ fn gap(headers: &[Header]) -> Option<usize> {
         pair[1].parent == pair[0].hash && pair[0].height.checked_add(1) == Some(pair[1].height)
     };
     headers.windows(2).position(|pair| !is_child(pair)).map(|lower| lower + 1)
+}
+
+/// Makes a rename to `path` durable.
+#[cfg(unix)]
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new("."))).and_then(|directory| directory.sync_all())
+}
+
+/// Other systems open no directory as a file.
+#[cfg(not(unix))]
+fn sync_directory_of(_path: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Checks that a checkpoint can be written to `path`, before there is one: makes the new file beside it, and removes it.

@@ -84,7 +84,7 @@ impl Keeper {
         Ok((Self { path }, loaded))
     }
 
-    /// Refuses a checkpoint of another chain than that of the flags, or of other accounts.
+    /// Takes over what accounts own; refuses a checkpoint of another chain than that of the flags, or of other accounts.
     pub(crate) fn fits(
         &self,
         last: &Checkpoint,

@@ -207,3 +207,21 @@ async fn a_file_that_cannot_be_written_any_more_is_printed_once_and_tried_again(
         assert_eq!(super::count(&lines, "saved   up to block 5 ("), usize::from(is_back), "{lines:#?}");
     }
 }
+
+#[tokio::test]
+async fn what_nobody_reads_is_printed_by_the_next_run() {
+    let files = tempfile::tempdir().unwrap();
+    let path = path_of(&files);
+    let server = Misbehaving::start(Modes::default()).await;
+    run_until(&server, &["--checkpoint", &path], "\"height\":3,").await;
+    let mut run = following(&server, &["--json", "--checkpoint", &path]);
+    run.says("\"resumed\"").await;
+    let Follow { mut process, lines, .. } = run;
+    drop(lines);
+    server.grow(1);
+    assert!(timeout(PATIENCE, process.wait()).await.unwrap().unwrap().success());
+    let kept = Checkpoint::<IgnoredAny>::load(Path::new(&path)).unwrap().unwrap();
+    assert_eq!(kept.headers.last().unwrap().height, 3);
+    let next = run_until(&server, &["--checkpoint", &path], "\"height\":4,").await;
+    assert_eq!(next.iter().find_map(|line| height_of_first(line)), Some(4));
+}
