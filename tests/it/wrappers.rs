@@ -58,8 +58,8 @@ fn ours_forward_all_of_them() {
     for (path, begins) in [
         ("src/runtime/transactional.rs", "Observer for Transactional<O>"),
         ("src/per_source/mod.rs", "Observer for PerSource<"),
-        ("examples/chain/src/projection/projected.rs", "Observer for Projected<O, P>"),
-        ("examples/chain/src/observer/mod.rs", "Observer for ChainObserver<C>"),
+        ("crates/chain/src/projection/projected.rs", "Observer for Projected<O, P>"),
+        ("crates/chain/src/observer/mod.rs", "Observer for ChainObserver<C>"),
         ("examples/openraft_kv/src/observer.rs", "Observer for RaftObserver"),
     ] {
         assert_eq!(sorted(methods(&source(path), begins)), all, "{path}");

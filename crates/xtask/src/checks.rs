@@ -24,7 +24,7 @@ enum Rule {
 }
 
 /// The machine has no runtime, clock, I/O or randomness; the library has nothing heavy, behind no feature; the
-/// chain example does without minutes of C++.
+/// chain's observer has no client of any node, and its command line does without minutes of C++.
 const DIRECTIONS: &[(&str, Rule)] = &[
     (
         "watchkeeper-fsm",
@@ -43,7 +43,19 @@ const DIRECTIONS: &[(&str, Rule)] = &[
         "watchkeeper",
         Rule::Never(&["axum", "hyper", "wasmtime", "alloy", "async-nats", "bollard", "kube", "cucumber"]),
     ),
-    ("watchkeeper-chain", Rule::Never(&["bitcoin", "bitcoinkernel", "libbitcoinkernel-sys"])),
+    (
+        "watchkeeper-chain",
+        Rule::Never(&[
+            "alloy",
+            "bitcoin",
+            "http",
+            "hyper",
+            "rustls",
+            "tokio-tungstenite",
+            "watchkeeper-process",
+        ]),
+    ),
+    ("chain", Rule::Never(&["bitcoin", "bitcoinkernel", "libbitcoinkernel-sys"])),
 ];
 
 /// The README's first command has its first result within some 100 s, from a clone whose dependencies are fetched:
@@ -428,7 +440,7 @@ const BITCOIN: [(&str, &str); 4] = [
     ("cargo clippy", "--all-targets -- -D warnings"),
     ("RUSTDOCFLAGS=-Dwarnings cargo doc", "--no-deps --lib --bin xtask --example counter"),
     ("cargo nextest run", "--profile bitcoin"),
-    ("cargo test --doc", "-- examples/chain/bitcoin/"),
+    ("cargo test --doc", "-- crates/chain-bitcoin/"),
 ];
 
 pub(crate) fn bitcoin() -> Result<Verdict, String> {

@@ -117,6 +117,8 @@ mod tests {
         published.sort_unstable();
         let expected = [
             "watchkeeper",
+            "watchkeeper-chain",
+            "watchkeeper-chain-ethereum",
             "watchkeeper-cucumber",
             "watchkeeper-deploy",
             "watchkeeper-fsm",

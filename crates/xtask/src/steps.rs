@@ -183,7 +183,7 @@ pub(crate) static STEPS: &[Step] = &[
 
 /// Steps that mostly wait for servers and containers: in a run of all steps they run beside those that come after
 /// [`BUILT`] and build, in processes of their own.
-pub(crate) const BESIDE: &[&str] = &["pods", "api", "chains", "containers"];
+pub(crate) const BESIDE: &[&str] = &["pods", "api", "chains", "etcd", "containers"];
 
 /// After this step what the steps of [`BESIDE`] need is built.
 pub(crate) const BUILT: &str = "doctest";

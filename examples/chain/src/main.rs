@@ -1,9 +1,9 @@
-//! The `watchkeeper-chain` command.
+//! The `chain` command.
 
 mod cli;
 #[cfg(test)]
 #[allow(dead_code, clippy::unwrap_used, reason = "shared with the tests of endpoints, which need more of it")]
-#[path = "../tests/endpoints/fake.rs"]
+#[path = "../../../crates/chain-ethereum/tests/endpoints/fake.rs"]
 mod fake;
 
 use std::error::Error;
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 use watchkeeper::report::error_chain;
 
-use cli::{demo, follow, usage};
+use cli::{demo, follow, forks, usage};
 
 /// Follows a chain through its nodes: forks, finality, wallets, transactions.
 #[derive(Parser)]
@@ -32,7 +32,9 @@ enum Command {
     /// Start two nodes, observe them, send transfers between ten wallets, and make a reorg three deep
     Demo(demo::DemoFlags),
     /// Follow real endpoints until Ctrl-C
-    Follow(follow::FollowFlags),
+    Follow(Box<follow::FollowFlags>),
+    /// Print the live branches of a chain, how far they are from its tip, and the ways between
+    Forks(Box<forks::ForksFlags>),
 }
 
 fn main() -> ExitCode {
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => match usage::mistake(&error) {
             Some(mistake) => {
-                eprintln!("watchkeeper-chain: {mistake}");
+                eprintln!("chain: {mistake}");
                 return ExitCode::from(2);
             }
             None => error.exit(),
@@ -49,7 +51,7 @@ fn main() -> ExitCode {
     let runtime = match Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("watchkeeper-chain: cannot start: {error}");
+            eprintln!("chain: cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -65,11 +67,12 @@ async fn run(command: Command) -> ExitCode {
         Command::Demo(flags) => tokio::select! {
             result = demo::run(&flags) => exit(result),
             () = interrupted => {
-                eprintln!("watchkeeper-chain: interrupted; the nodes have ended");
+                eprintln!("chain: interrupted; the nodes have ended");
                 ExitCode::from(130)
             }
         },
-        Command::Follow(flags) => exit(follow::run(flags, interrupted).await),
+        Command::Follow(flags) => exit(follow::run(*flags, interrupted).await),
+        Command::Forks(flags) => exit(forks::run(*flags, interrupted).await),
     }
 }
 
@@ -98,6 +101,6 @@ fn interrupted() -> impl Future<Output = ()> {
 /// Prints one line: what failed, and all its causes.
 fn exit(result: Result<(), impl Error + 'static>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    eprintln!("watchkeeper-chain: {}", error_chain(&error));
+    eprintln!("chain: {}", error_chain(&error));
     ExitCode::FAILURE
 }

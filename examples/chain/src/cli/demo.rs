@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::{Address, U256};
 use clap::Args;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use watchkeeper::wait::{Invariant, Unmet};
 use watchkeeper::{ObservationRuntimeError, ObservedSource};
-use watchkeeper_chain::adapter::ethereum::NewHeads;
-use watchkeeper_chain::adapter::ethereum::anvil::{Anvil, AnvilConfig, AnvilError};
 use watchkeeper_chain::projection::inclusion::InclusionWaits;
 use watchkeeper_chain::projection::wallet::{AddWalletError, Amount};
 use watchkeeper_chain::{ChainConfig, ChainEvent, ChainSource, Hash, Height, Start};
+use watchkeeper_chain_ethereum::NewHeads;
+use watchkeeper_chain_ethereum::anvil::{Anvil, AnvilConfig, AnvilError};
+use watchkeeper_chain_ethereum::{Address, U256};
 
 use watchkeeper_chain::projection::View;
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use watchkeeper_chain::adapter::ChainIdentity;
-use watchkeeper_chain::adapter::ethereum::EthereumTransaction;
 use watchkeeper_chain::{Block, Detail, Header, Transaction};
+use watchkeeper_chain_ethereum::EthereumTransaction;
 
 use super::watched::Event;
 
-struct EventAt<'a>(&'a Header);
+pub(super) struct EventAt<'a>(pub(super) &'a Header);
 
 impl fmt::Display for EventAt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,7 +94,7 @@ pub(super) fn as_text(event: &Event, wanted: Detail) -> String {
     }
 }
 
-fn header(header: &Header) -> Value {
+pub(super) fn header(header: &Header) -> Value {
     json!({ "height": header.height, "hash": format!("0x{}", header.hash) })
 }
 

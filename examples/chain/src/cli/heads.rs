@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::Instant;
-use watchkeeper_chain::adapter::ethereum::{HeadsState, HeadsStates, NewHeads};
+use watchkeeper_chain_ethereum::{HeadsState, HeadsStates, NewHeads};
 
 use super::condition::{Condition, Conditions};
 use super::report::Reporter;

@@ -187,8 +187,8 @@ mod tests {
 
     use tokio::time::timeout;
     use watchkeeper::{ObservationFailure, ObservedSource};
-    use watchkeeper_chain::adapter::ethereum::EthereumClient;
     use watchkeeper_chain::{ChainConfig, ChainSource, Start};
+    use watchkeeper_chain_ethereum::EthereumClient;
 
     use super::super::watched::{Seen, Watched};
     use super::*;

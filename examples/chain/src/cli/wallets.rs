@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::mem::discriminant;
 use std::time::Duration;
 
-use alloy::primitives::Address;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use watchkeeper::ObservationHandle;
 use watchkeeper_chain::adapter::ChainError;
-use watchkeeper_chain::adapter::ethereum::EthereumClient;
 use watchkeeper_chain::projection::wallet::{
     AddWalletError, Amount, BackfillError, Balance, BalanceError, Fault, WalletRequests, WalletsView,
 };
 use watchkeeper_chain::{Header, Height};
+use watchkeeper_chain_ethereum::Address;
+use watchkeeper_chain_ethereum::EthereumClient;
 
 use super::condition::{Condition, Conditions, ErrorKind, lasting, retry_after};
 use super::report::Reporter;
@@ -43,11 +44,13 @@ struct WatchedAccount {
     address: Address,
     /// None until a node has answered.
     opening: Cell<Option<Opening>>,
+    /// Whether it is known from a checkpoint.
+    resumed: Cell<bool>,
 }
 
 /// The balance of an account where it is followed from.
-#[derive(Clone, Copy)]
-struct Opening {
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Opening {
     /// After the block of this height.
     at: Height,
     /// 0 if no node can return it: only changes from there on are shown then.
@@ -85,8 +88,30 @@ impl Accounts {
             name: format!("wallet{}", nth + 1),
             address,
             opening: Cell::new(None),
+            resumed: Cell::new(false),
         };
         Self { followed: addresses.into_iter().enumerate().map(account).collect(), nodes, interval }
+    }
+
+    /// Takes over what is known from before; false if that is of other accounts.
+    pub(crate) fn restore(&self, known: &[(Address, Opening)]) -> bool {
+        let fits =
+            self.followed.iter().map(|account| &account.address).eq(known.iter().map(|(known, _)| known));
+        for (account, (_, opening)) in self.followed.iter().zip(known).filter(|_| fits) {
+            account.opening.set(Some(*opening));
+            account.resumed.set(true);
+        }
+        fits
+    }
+
+    /// What [`restore`](Self::restore) takes; `None` while one of them is not followed yet.
+    pub(crate) fn openings(&self, wallets: &WalletsView<Ether>) -> Option<Vec<(Address, Opening)>> {
+        let opening = |account: &WatchedAccount| {
+            // One that is resumed is in the record also while it waits for older blocks.
+            let is_there = account.resumed.get() || wallets.names().any(|name| name == account.name);
+            account.opening.get().filter(|_| is_there).map(|opening| (account.address, opening))
+        };
+        self.followed.iter().map(opening).collect()
     }
 
     /// Follows the accounts as soon as it is known where the observation begins and what they own there, until the
@@ -103,7 +128,13 @@ impl Accounts {
                 return Ok(());
             }
         };
-        for account in &self.followed {
+        if self.followed.iter().any(|account| account.resumed.get())
+            && let Some(seen) = watch.status().snapshot
+        {
+            reporter.wait_until_printed(&seen).await;
+            self.report(Some(&seen.value.view.1), reporter);
+        }
+        for account in self.followed.iter().filter(|account| !account.resumed.get()) {
             let Opening { at, owns, .. } = self.opening(account, &root, reporter).await;
             let added =
                 watched.requests.add(wallet(&account.name, account.address, at.saturating_add(1), owns));
@@ -393,7 +424,7 @@ impl WatchedAccount {
 
     /// Prints this text, or what it owns after the block of this height.
     fn known(&self, reporter: &Reporter, owns: Amount, height: Height, text: &str) {
-        let Self { name, address, opening } = self;
+        let Self { name, address, opening, .. } = self;
         let whole = opening.get().is_some_and(|opening| opening.is_known);
         reporter.report("wallet", text, || {
             let wei = owns.to_string();

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::Address;
 use tokio::sync::Notify;
 use watchkeeper::{
     ObservationConfig, ObservationHandle, ObservationRuntime, ObservationRuntimeError, ObservedSource,
     StaticSourceProvider,
 };
-use watchkeeper_chain::adapter::ethereum::{EthereumClient, EthereumTransaction};
 use watchkeeper_chain::projection::inclusion::{InclusionView, Inclusions, TransactionFollower};
 use watchkeeper_chain::projection::wallet::{
     Account, AccountWallet, Amount, NewWallet, WalletRequests, Wallets, WalletsView,
 };
 use watchkeeper_chain::projection::{Projected, View};
 use watchkeeper_chain::{ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Height};
+use watchkeeper_chain_ethereum::Address;
+use watchkeeper_chain_ethereum::{EthereumClient, EthereumTransaction};
 
 /// How deep a payment must be to count as confirmed.
 const CONFIRMATIONS: u64 = 2;
@@ -43,7 +43,17 @@ impl Watched {
         config: ChainConfig,
         wake: Option<Arc<Notify>>,
     ) -> Result<Self, ObservationRuntimeError> {
-        let (inclusions, wallets) = (Inclusions::new(), Wallets::new(Account::new(CONFIRMATIONS)));
+        Self::resume(nodes, config, wake, no_wallets())
+    }
+
+    /// The same with wallets that are known from before.
+    pub(crate) fn resume(
+        nodes: Vec<ObservedSource<ChainSource<EthereumClient>>>,
+        config: ChainConfig,
+        wake: Option<Arc<Notify>>,
+        wallets: Wallets<Ether>,
+    ) -> Result<Self, ObservationRuntimeError> {
+        let inclusions = Inclusions::new();
         let (follower, requests) = (inclusions.follower(), wallets.requests());
         let timing = timing(config.interval, wake);
         let observer = Projected::new(ChainObserver::new(config), (inclusions, wallets));
@@ -55,6 +65,11 @@ impl Watched {
     pub(crate) fn handle(&self) -> ObservationHandle<Observer> {
         self.runtime.handle()
     }
+}
+
+/// Wallets before the first one is added.
+pub(crate) fn no_wallets() -> Wallets<Ether> {
+    Wallets::new(Account::new(CONFIRMATIONS))
 }
 
 /// Wakes may come without end: they cost at most ten cycles an interval.

@@ -5,12 +5,12 @@ use std::process::Output;
 use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::timeout;
-use watchkeeper_chain::adapter::ethereum::anvil::BINARY_VARIABLE;
+use watchkeeper_chain_ethereum::anvil::BINARY_VARIABLE;
 
 use crate::common::PATIENCE;
 
 async fn demo(flags: &[&str], anvil: Option<&str>) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_watchkeeper-chain"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chain"));
     command.arg("demo").args(flags).kill_on_drop(true);
     if let Some(anvil) = anvil {
         command.env(BINARY_VARIABLE, anvil);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
 use watchkeeper_chain::adapter::ChainClient;
-use watchkeeper_chain::adapter::ethereum::EthereumClient;
-use watchkeeper_chain::adapter::ethereum::anvil::{Anvil, AnvilConfig, AnvilError};
+use watchkeeper_chain_ethereum::EthereumClient;
+use watchkeeper_chain_ethereum::anvil::{Anvil, AnvilConfig, AnvilError};
 use watchkeeper_scenario::{
     Application, DeployError, Deployer, DynError, NodeAction, NodeClients, NodeControl, NodeControlError,
     RunningCluster, async_trait,

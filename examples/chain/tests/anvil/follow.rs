@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
-use watchkeeper_chain::adapter::ethereum::U256;
+use watchkeeper_chain_ethereum::U256;
 
 use crate::common::{PATIENCE, ether, node};
 
@@ -19,7 +19,7 @@ async fn wallets_open_with_their_balance_at_the_start_of_the_observation() {
     let accounts = node.accounts().await.unwrap();
     node.transfer(accounts[0], accounts[1], ether(3)).await.unwrap();
     node.mine(69).await.unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_watchkeeper-chain"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chain"));
     command.args(["follow", "--interval", "50ms", "--rpc", &node.http().to_string()]);
     command.args(["--wallet", &accounts[1].to_string(), "--wallet", &accounts[2].to_string()]);
     let mut follow = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();

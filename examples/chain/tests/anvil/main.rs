@@ -1,18 +1,12 @@
-//! The Ethereum adapter, and the observer, on real nodes. Run by `cargo xtask test --only chains`.
+//! The command, and a scenario, on real nodes. Run by `cargo xtask test --only chains`.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-mod accounts;
-mod adapter;
+#[allow(dead_code, reason = "shared with the tests of the adapter, which need more of it")]
+#[path = "../../../../crates/chain-ethereum/tests/anvil/common.rs"]
 mod common;
 mod demo;
 mod deployer;
-mod faults;
 mod follow;
-mod heads;
-mod logs;
-mod observed;
-mod process;
-mod reorgs;
+mod forks;
 mod scenario;
-mod watched;

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use watchkeeper::wait::Invariant;
 use watchkeeper::{ObservationConfig, ObservedSource, StaticSourceProvider};
-use watchkeeper_chain::adapter::ethereum::{Address, EthereumClient, EthereumTransaction};
 use watchkeeper_chain::projection::wallet::{
     Account, AccountWallet, Amount, NewWallet, WalletRequests, Wallets, WalletsView,
 };
 use watchkeeper_chain::projection::{Projected, View};
 use watchkeeper_chain::{ChainConfig, ChainEvent, ChainObserver, ChainSource, Height, Start};
+use watchkeeper_chain_ethereum::{Address, EthereumClient, EthereumTransaction};
 use watchkeeper_scenario::{
     Deployer, DynError, Expectation, NodeControlError, RunContext, Scenario, ScenarioBuilder,
     ScenarioFailure, WorkloadEnd, async_trait,

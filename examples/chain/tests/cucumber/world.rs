@@ -9,14 +9,14 @@ use cucumber::{given, when};
 use watchkeeper::{
     ObservationConfig, ObservationHandle, ObservationRuntime, ObservedSource, StaticSourceProvider,
 };
-use watchkeeper_chain::adapter::ethereum::anvil::{Anvil, AnvilConfig};
-use watchkeeper_chain::adapter::ethereum::{Address, EthereumClient, EthereumTransaction, U256};
 use watchkeeper_chain::projection::Projected;
 use watchkeeper_chain::projection::inclusion::{Inclusions, TransactionFollower};
 use watchkeeper_chain::projection::wallet::{
     Account, AccountWallet, Amount, NewWallet, WalletRequests, Wallets,
 };
 use watchkeeper_chain::{ChainConfig, ChainObserver, ChainSource, Hash, Start};
+use watchkeeper_chain_ethereum::anvil::{Anvil, AnvilConfig};
+use watchkeeper_chain_ethereum::{Address, EthereumClient, EthereumTransaction, U256};
 use watchkeeper_cucumber::{Observed, Observers};
 
 const INTERVAL: Duration = Duration::from_millis(100);

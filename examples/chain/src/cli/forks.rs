@@ -1,0 +1,176 @@
+//! The live branches of a chain, and the ways between their tips.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use watchkeeper_chain::{ChainView, Detail, Fork, Hash, Header, Height, Path};
+
+use super::event::{EventAt, header};
+use super::heads;
+use super::report::Reporter;
+use super::setup::{NodeFlags, SetupError, interval};
+use super::watched::Watched;
+
+/// A branch is live while its tip is at most so many blocks below the tip, and above the last final block.
+const LIVE: Height = 64;
+/// So many branches are printed at most: the highest.
+const MOST_BRANCHES: usize = 64;
+/// So many blocks of each side of a way are printed as text, and as JSON.
+const SHOWN: (usize, usize) = (6, 64);
+
+/// The flags of `forks`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ForksFlags {
+    #[command(flatten)]
+    nodes: NodeFlags,
+    /// For how long, such as 30s or 10m [default: until Ctrl-C]
+    #[arg(long = "for", value_name = "TIME", value_parser = interval)]
+    time: Option<Duration>,
+    /// Until the tip is at this height [default: until Ctrl-C]
+    #[arg(long, value_name = "HEIGHT", allow_negative_numbers = true)]
+    until: Option<Height>,
+}
+
+/// The live branches beside that of the tip, the heaviest first.
+#[derive(PartialEq)]
+struct Forks {
+    tip: Header,
+    others: Vec<Fork>,
+}
+
+impl Forks {
+    /// `None` before the first block.
+    fn of(chain: &ChainView) -> Option<Self> {
+        let (graph, tip) = (chain.graph.as_ref()?, chain.tip?);
+        let lowest = chain.finalised.map_or(0, |block| block.height).max(tip.height.saturating_sub(LIVE));
+        Some(Self { tip, others: graph.forks(&tip.hash, lowest, MOST_BRANCHES) })
+    }
+
+    /// Whether other branches are there than when they were printed; none were before the first time.
+    fn differ(&self, printed: Option<&Self>) -> bool {
+        self.begins() != printed.map_or_else(Vec::new, Self::begins)
+    }
+
+    /// The first blocks of all others.
+    fn begins(&self) -> Vec<Option<Hash>> {
+        let begin = |fork: &Fork| fork.path.joined.first().map(|block| block.hash);
+        let mut begins: Vec<_> = self.others.iter().map(begin).collect();
+        begins.sort_unstable();
+        begins
+    }
+
+    fn print(&self, reporter: &Reporter) {
+        let beside = if self.others.is_empty() { "no other branch is live" } else { "beside it" };
+        let first = format!("the tip is {}; {beside}", EventAt(&self.tip));
+        let text = self.others.iter().fold(first, |text, fork| format!("{text}\n{}", as_text(fork)));
+        reporter.report("forks", &text, || {
+            let others: Vec<Value> = self.others.iter().map(as_json).collect();
+            json!({ "forks": others, "tip": header(&self.tip) })
+        });
+    }
+}
+
+fn as_text(fork: &Fork) -> String {
+    let Fork { tip, distance, path: Path { ancestor, left, joined }, weight, weight_of_tip } = fork;
+    let steps = |blocks: &[Header]| {
+        let shown: Vec<String> =
+            blocks.iter().take(SHOWN.0).map(|block| EventAt(block).to_string()).collect();
+        let more = blocks.len().saturating_sub(SHOWN.0);
+        shown.join(" ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
+    };
+    let connects = if joined.is_empty() { String::new() } else { format!("\n  connects {}", steps(joined)) };
+    let (at, fork) = (EventAt(tip), EventAt(ancestor));
+    format!(
+        "{at}, {distance} away: forks above {fork}, weighs {weight} from there, the tip {weight_of_tip}\n  \
+         disconnects {}{connects}",
+        steps(left)
+    )
+}
+
+fn as_json(fork: &Fork) -> Value {
+    let Fork { tip, distance, path: Path { ancestor, left, joined }, weight, weight_of_tip } = fork;
+    let steps = |blocks: &[Header]| {
+        let shown: Vec<Value> = blocks.iter().take(SHOWN.1).map(header).collect();
+        json!({ "count": blocks.len(), "blocks": shown })
+    };
+    json!({
+        "tip": header(tip), "distance": distance, "fork": header(ancestor),
+        // As texts: numbers of JSON are smaller.
+        "weight": weight.to_string(), "weight_of_tip": weight_of_tip.to_string(),
+        "disconnects": steps(left), "connects": steps(joined),
+    })
+}
+
+/// Follows until `interrupted` or as the flags say, and prints the forks whenever there are others, and at the end.
+pub(crate) async fn run(flags: ForksFlags, interrupted: impl Future<Output = ()>) -> Result<(), SetupError> {
+    // No block is asked for.
+    let mut setup = flags.nodes.open(Detail::Header)?;
+    let NodeFlags { interval, chain_id, .. } = flags.nodes;
+    let reporter = Arc::clone(&setup.reporter);
+    let time = async {
+        match flags.time {
+            Some(time) => sleep(time).await,
+            None => pending().await,
+        }
+    };
+    let interrupted = async {
+        tokio::select! {
+            () = interrupted => {}
+            () = reporter.unread() => {}
+            () = time => {}
+        }
+    };
+    tokio::pin!(interrupted);
+    if chain_id.is_some() {
+        let Some(chain) = setup.find_chain(chain_id, &mut interrupted).await else { return Ok(()) };
+        setup.config.chain = Some(chain);
+    }
+    let watched = Watched::start(setup.sources(), setup.config.clone(), Some(Arc::clone(&setup.wake)))?;
+    let handle = watched.handle();
+    let stop = async {
+        // The second cycle emits what the first one found. That the observation is over is noticed below.
+        let _ = watched.runtime.control().poll_now().await;
+        let mut watch = handle.watch();
+        let until = flags.until.unwrap_or(Height::MAX);
+        let is_there = |chain: &ChainView| chain.tip.is_some_and(|tip| tip.height >= until);
+        tokio::select! {
+            () = interrupted => {}
+            _ = watch.wait_for(|status| status.snapshot.iter().any(|seen| is_there(&seen.value.chain))) => {}
+        }
+        let _ = watched.runtime.stop().await;
+        pending::<()>().await;
+    };
+    let forks = async {
+        let (mut watch, mut printed) = (handle.watch(), None);
+        while let Ok(status) = watch.changed().await {
+            let forks = status.snapshot.as_ref().and_then(|seen| Forks::of(&seen.value.chain));
+            if let Some(forks) = forks.filter(|forks| forks.differ(printed.as_ref())) {
+                forks.print(&reporter);
+                printed = Some(forks);
+            }
+        }
+        printed
+    };
+    let printing = async {
+        tokio::select! {
+            (printed, ()) = async { tokio::join!(forks, reporter.follow_nodes(handle.clone(), interval)) } => printed,
+            never = heads::follow(&setup.sockets, interval, &reporter) => match never {},
+        }
+    };
+    let printed = tokio::select! {
+        biased;
+        () = stop => None,
+        printed = printing => printed,
+    };
+    if let Some(last) = handle.latest_snapshot() {
+        if let Some(forks) = Forks::of(&last.value.chain).filter(|forks| printed.as_ref() != Some(forks)) {
+            forks.print(&reporter);
+        }
+        setup.report(&handle, &last.value.chain);
+    }
+    Ok(())
+}
