@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
 use watchkeeper_scenario::RunningCluster;
 
@@ -44,7 +45,8 @@ async fn a_port_that_another_program_has_named_is_in_the_log() {
     control.kill("n1").await.unwrap();
     let taken = TcpListener::bind(&client(&cluster, "n1").address).unwrap();
     control.start("n1").await.unwrap();
-    let unmet = control.wait_ready("n1", std::time::Duration::from_secs(1)).await.unwrap_err().to_string();
+    watchkeeper::until("it has ended", || async { cluster.pid("n1").is_none() }).within(SOON).await.unwrap();
+    let unmet = control.wait_ready("n1", Duration::from_millis(200)).await.unwrap_err().to_string();
     assert!(unmet.contains("AddrInUse"), "{unmet}");
     drop(taken);
     control.start("n1").await.unwrap();
