@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use tokio::sync::{Barrier, Mutex};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use watchkeeper::async_trait;
 use watchkeeper_process::Process;
 use watchkeeper_scenario::{Application, DeployError, NodeClients, NodeControl, RunningCluster};
 
 use super::control::LocalControl;
-use super::deployer::{failed, is_name};
 use super::directory::IN_A_REPORT;
 use super::launch::Launcher;
 use super::node::NodeProcess;
-use super::{LocalError, lock};
+use super::{LocalError, failed, lock, names};
 use crate::NodeAddress;
 
 /// A cluster of child processes; [`RunningCluster`] has most of what it does.
@@ -24,6 +24,9 @@ use crate::NodeAddress;
 /// blocks for a few milliseconds and needs no runtime. Running actions end with [`LocalError::ShutDown`].
 pub struct LocalCluster<A: Application> {
     up: Mutex<Option<Up<A>>>,
+    /// Locked while a node is added.
+    adding: Mutex<()>,
+    closing: CancellationToken,
     clients: NodeClients<A::NodeClient>,
     control: Arc<LocalControl<A>>,
     directory: PathBuf,
@@ -40,6 +43,27 @@ impl<A: Application> Drop for Up<A> {
         self.launcher.closing.cancel();
         for node in &self.nodes {
             node.kill_now();
+        }
+    }
+}
+
+/// The number of a node that is added, which it loses again if it does not start.
+struct Reserved<'a, A: Application> {
+    launcher: &'a Launcher<A>,
+    number: u64,
+    is_kept: bool,
+}
+
+impl<A: Application> Reserved<'_, A> {
+    fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl<A: Application> Drop for Reserved<'_, A> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            lock(&self.launcher.addresses).remove(&self.number);
         }
     }
 }
@@ -76,42 +100,55 @@ impl<A: Application> LocalCluster<A> {
             nodes.push(node);
         }
         let directory = launcher.directory.path().to_owned();
-        Ok(Self { up: Mutex::new(Some(Up { nodes, launcher })), clients, control, directory })
+        let closing = launcher.closing.clone();
+        let up = Mutex::new(Some(Up { nodes, launcher }));
+        Ok(Self { up, adding: Mutex::default(), closing, clients, control, directory })
     }
 
     /// Starts one more node, which gets the next number, and returns its name once it is ready.
     ///
     /// What it is to the others is up to them: most clusters have to be asked to add a member, before or after. The
-    /// clients have it at once, so that an observer over them finds it. A cluster that goes down meanwhile waits for this.
+    /// clients have it at once, so that an observer over them finds it. One node is added at a time.
     ///
     /// # Errors
     ///
-    /// [`DeployError`] as for the start of all nodes; then there is no such node.
+    /// [`DeployError`] as for the start of all nodes; then there is no such node. [`LocalError::ShutDown`] as soon as the
+    /// cluster goes down.
     ///
     /// # Cancel safety
     ///
     /// When the future is dropped, there is no such node.
     pub async fn add_node(&self) -> Result<String, DeployError> {
-        let mut up = self.up.lock().await;
-        let Some(up) = up.as_mut() else { return Err(failed("add a node", LocalError::ShutDown)) };
-        let launcher = &up.launcher;
+        let _turn = self.adding.lock().await;
+        let up = self.up.lock().await;
+        let Some(launcher) = up.as_ref().map(|up| Arc::clone(&up.launcher)) else {
+            return Err(failed("add a node", LocalError::ShutDown));
+        };
+        drop(up);
         let number = lock(&launcher.addresses).keys().last().map_or(1, |last| last + 1);
         let name = launcher.program.name(number);
-        if let Some(problem) = is_name(&name) {
+        let known = self.control.find(&name).map(|_| format!("two nodes are called {name:?}"));
+        if let Some(problem) = names::problem(&name).or(known) {
             return Err(DeployError::InvalidDeployment(problem));
         }
-        if up.nodes.iter().any(|node| node.name() == name) {
-            return Err(DeployError::InvalidDeployment(format!("two nodes are called {name:?}")));
-        }
-        let start = async {
+        let reserved = Reserved { launcher: &launcher, number, is_kept: false };
+        let starting = async {
             let deadline = Instant::now() + launcher.start_within;
             launcher.reserve(number, &name)?;
             let (process, at) = launcher.ready(launcher.launch(number, &name)?, deadline).await?;
-            NodeProcess::new(launcher, &self.clients, &at, process)
+            NodeProcess::new(&launcher, &self.clients, &at, process)
         };
-        let node = Arc::new(start.await.map_err(|error| failed(&format!("start {name}"), error))?);
+        let started = tokio::select! {
+            biased;
+            () = launcher.closing.cancelled() => Err(LocalError::ShutDown),
+            started = starting => started,
+        };
+        let node = Arc::new(started.map_err(|error| failed(&format!("start {name}"), error))?);
+        reserved.keep();
         self.control.add(&node);
-        up.nodes.push(node);
+        if let Some(up) = self.up.lock().await.as_mut() {
+            up.nodes.push(node);
+        }
         Ok(name)
     }
 
@@ -173,6 +210,8 @@ impl<A: Application> RunningCluster<A> for LocalCluster<A> {
 
     /// Running actions on nodes end with [`LocalError::ShutDown`].
     async fn shut_down(&self) -> Result<(), DeployError> {
+        self.closing.cancel();
+        let _adding = self.adding.lock().await;
         let mut up = self.up.lock().await;
         for node in up.iter().flat_map(|up| &up.nodes) {
             node.close().await;

@@ -1,23 +1,17 @@
 //! Brings local clusters up.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
-use watchkeeper::{DynError, async_trait};
+use watchkeeper::async_trait;
 use watchkeeper_scenario::{Application, DeployError, Deployer, RunningCluster};
 
 use super::directory::Directory;
 use super::launch::Launcher;
-use super::{LocalCluster, LocalError, NAME, NodeProgram};
-
-/// How many nodes a cluster has at most.
-const MOST: u64 = 64;
-/// How long a name is at most.
-const LONGEST: usize = 64;
+use super::{LocalCluster, LocalError, NAME, NodeProgram, failed, names};
 
 /// Starts the nodes of an application as child processes: kill is `SIGKILL`, pause is `SIGSTOP`, each node keeps a log.
 ///
@@ -72,7 +66,7 @@ impl<A: Application> LocalDeployer<A> {
     ///
     /// When the future is dropped, nothing is left.
     pub async fn start(&self, deployment: &A::Deployment) -> Result<LocalCluster<A>, DeployError> {
-        let names = self.names(deployment).map_err(DeployError::InvalidDeployment)?;
+        let names = names::all(&*self.program, deployment).map_err(DeployError::InvalidDeployment)?;
         let directory = Directory::make(self.directory.as_deref()).map_err(|source| {
             let path = self.directory.clone().unwrap_or_else(std::env::temp_dir);
             failed("make the nodes' directory", LocalError::Directory { path, source })
@@ -90,33 +84,6 @@ impl<A: Application> LocalDeployer<A> {
         };
         let started = LocalCluster::start(launcher, &names).await;
         started.map_err(|(node, error)| failed(&format!("start {node}"), error))
-    }
-
-    /// The names of the nodes, or what is wrong with the deployment.
-    fn names(&self, deployment: &A::Deployment) -> Result<Vec<String>, String> {
-        let nodes = self.program.nodes(deployment);
-        if !(1..=MOST).contains(&nodes) {
-            return Err(format!(
-                "a local cluster has 1 to {MOST} nodes, and this one {nodes}: change the number"
-            ));
-        }
-        let mut ports = BTreeSet::new();
-        for port in self.program.ports() {
-            if !ports.insert(port) {
-                return Err(format!("two ports of a node are called {port:?}: give each its own name"));
-            }
-        }
-        let names: Vec<String> = (1..=nodes).map(|number| self.program.name(number)).collect();
-        let mut distinct = BTreeSet::new();
-        for name in &names {
-            if let Some(problem) = is_name(name) {
-                return Err(problem);
-            }
-            if !distinct.insert(name) {
-                return Err(format!("two nodes are called {name:?}: give each its own name"));
-            }
-        }
-        Ok(names)
     }
 }
 
@@ -140,22 +107,6 @@ impl<A: Application> fmt::Debug for LocalDeployer<A> {
             .field("stop_within", stop_within)
             .finish_non_exhaustive()
     }
-}
-
-/// What is wrong with the name of a node, which is also that of its directory.
-pub(super) fn is_name(name: &str) -> Option<String> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let is_name =
-        !name.is_empty() && name.len() <= LONGEST && name.chars().all(is_plain) && !name.starts_with('.');
-    (!is_name).then(|| {
-        format!(
-            "no node can be called {name:?}: use letters, digits, `-`, `_` and `.`, at most {LONGEST}, and no `.` first"
-        )
-    })
-}
-
-pub(super) fn failed(step: &str, source: impl Into<DynError>) -> DeployError {
-    DeployError::Failed { deployer: NAME.to_owned(), step: step.to_owned(), source: source.into() }
 }
 
 /// A part of a name that no other cluster has.

@@ -98,11 +98,15 @@ mod directory;
 mod error;
 mod launch;
 mod lookup;
+mod names;
 mod node;
 mod ports;
 mod program;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use watchkeeper::DynError;
+use watchkeeper_scenario::DeployError;
 
 pub use cluster::LocalCluster;
 pub use deployer::LocalDeployer;
@@ -115,4 +119,8 @@ const NAME: &str = "local";
 /// Locks `mutex`, also after a panic of another holder.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn failed(step: &str, source: impl Into<DynError>) -> DeployError {
+    DeployError::Failed { deployer: NAME.to_owned(), step: step.to_owned(), source: source.into() }
 }

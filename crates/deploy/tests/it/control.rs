@@ -72,7 +72,8 @@ touch "$data/before"; echo ready; exec sleep 1000
     let cluster = Program::script(script).start(1).await;
     let control = cluster.node_control();
     control.restart("n1").await.unwrap();
-    let unmet = control.wait_ready("n1", Duration::from_millis(500)).await.unwrap_err().to_string();
+    watchkeeper::until("it has ended", || async { cluster.pid("n1").is_none() }).within(SOON).await.unwrap();
+    let unmet = control.wait_ready("n1", Duration::from_millis(200)).await.unwrap_err().to_string();
     assert!(unmet.contains("exit status: 9") && unmet.contains("before is corrupt"), "{unmet}");
 }
 

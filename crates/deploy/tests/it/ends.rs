@@ -30,7 +30,7 @@ fn a_cluster_leaves_nothing_also_of_a_paused_node() {
         let cluster = runtime.block_on(Program::node().start(2));
         let (pids, directory) = (pids(&cluster), cluster.directory().to_owned());
         assert!(pids.len() == 2 && pids.iter().all(|pid| runs(*pid)) && directory.exists());
-        // Whoever keeps these keeps no process.
+        // They keep no process alive.
         let (control, clients) = (cluster.node_control(), cluster.node_clients());
         runtime.block_on(control.pause("n2")).unwrap();
         match ends {

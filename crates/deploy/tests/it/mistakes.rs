@@ -114,10 +114,10 @@ async fn a_node_that_is_never_ready_says_what_is_missing() {
         (Program::script(closes), "it closed its output, and runs"),
     ];
     for (program, words) in cases {
-        let deployer = LocalDeployer::new(program).start_within(Duration::from_millis(500));
+        let deployer = LocalDeployer::new(program).start_within(Duration::from_millis(1500));
         let (error, text) = fails(deployer, 2).await;
         assert!(matches!(error, LocalError::NotReady { .. }), "{error}");
-        for part in ["was not ready within 500ms: ", words, "start_within", "waiting for a leader"] {
+        for part in ["was not ready within 1.5s: ", words, "start_within", "waiting for a leader"] {
             assert!(text.contains(part), "no {part:?} in {text}");
         }
     }

@@ -93,6 +93,35 @@ async fn a_node_that_is_added_is_found_by_an_observer_over_the_clients() {
     assert!(std::error::Error::source(&late).unwrap().to_string().contains("was shut down"), "{late}");
 }
 
+/// It is no node then, and the next one gets its number. A cluster that goes down does not wait for it.
+#[tokio::test]
+async fn a_node_that_cannot_be_added_leaves_nothing() {
+    let script = r#"
+[ "$number" = 2 ] && [ ! -e "$data/before" ] && { touch "$data/before"; echo 'not yet'; exit 1; }
+[ "$number" = 3 ] && exec sleep 1000
+echo ready; exec sleep 1000
+"#;
+    let cluster = Program::script(script).start(1).await;
+    let refused = cluster.add_node().await.unwrap_err();
+    assert!(std::error::Error::source(&refused).unwrap().to_string().contains("not yet"), "{refused}");
+    assert_eq!(cluster.node_control().nodes(), ["n1"]);
+    assert_eq!(cluster.node_clients().names(), ["n1"]);
+    assert_eq!(cluster.add_node().await.unwrap(), "n2");
+
+    let directory = cluster.directory().join("n3/log");
+    let shut_down = async {
+        let started = watchkeeper::until("n3 was started", || async { directory.exists() });
+        started.every(Duration::from_millis(5)).within(SOON).await.unwrap();
+        assert!(cluster.log("n1").await.is_some(), "nothing else waits for it");
+        cluster.shut_down().await.unwrap();
+    };
+    let (added, ()) = tokio::join!(cluster.add_node(), shut_down);
+    let reason = std::error::Error::source(&added.unwrap_err()).unwrap().to_string();
+    assert!(reason.contains("was shut down"), "{reason}");
+    assert!(!cluster.directory().exists());
+    assert_eq!(crate::app::processes_with(cluster.directory().to_str().unwrap()), 0);
+}
+
 #[tokio::test]
 async fn a_given_directory_has_data_and_logs_and_stays() {
     let parent = watchkeeper_process::RunDirectory::new("watchkeeper-test-").unwrap();
