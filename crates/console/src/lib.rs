@@ -3,7 +3,7 @@
 mod collect;
 mod fit;
 mod frame;
-mod lines;
+mod news;
 mod render;
 mod screen;
 mod table;
@@ -13,4 +13,4 @@ pub use frame::{Frame, Kind, Latencies, Row, RowState};
 pub use render::{Size, render};
 pub use screen::{Look, Screen, Stdout};
 pub use table::Table;
-pub use timeline::{Style, Timeline};
+pub use timeline::{Hold, Lines, Style};

@@ -11,10 +11,10 @@ use watchkeeper::{ObservationHandle, Observer};
 
 use crate::collect::{Observations, Polling, Seen, Sources, Watched};
 use crate::frame::Frame;
-use crate::lines::Printed;
+use crate::news::Printed;
 use crate::render::lines;
 use crate::screen::{InPlace, Look, Screen, Stdout, inner};
-use crate::timeline::{Style, Timeline};
+use crate::timeline::{Lines, Style};
 
 /// A frame that is drawn so much later than planned says so.
 const LATE: Duration = Duration::from_millis(500);
@@ -199,22 +199,22 @@ impl Table {
 
     async fn lines(mut self, screen: impl Screen, end: impl Future) -> io::Result<()> {
         tokio::pin!(end);
-        let (timeline, mut printed) = (Timeline::to(screen, Style::Plain), Printed::default());
+        let (lines, mut printed) = (Lines::to(screen, Style::Plain), Printed::default());
         let mut due = Instant::now();
         loop {
             for (kind, text) in printed.news(&self.watched.frame(Instant::now())) {
-                timeline.text(kind, &text);
+                lines.text(kind, &text);
             }
             due = Instant::now().max(due + self.every);
             tokio::select! {
                 biased;
-                () = timeline.closed() => return Ok(()),
+                () = lines.closed() => return Ok(()),
                 _ = &mut end => break,
                 () = sleep_until(due) => {}
             }
         }
         for (kind, text) in printed.news(&self.watched.frame(Instant::now())) {
-            timeline.text(kind, &text);
+            lines.text(kind, &text);
         }
         Ok(())
     }

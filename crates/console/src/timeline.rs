@@ -14,7 +14,7 @@ const LINE: usize = 4_096;
 /// The format, by its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// A person at a terminal: lines are coloured, and the last one is a [status](Timeline::status).
+    /// A person at a terminal: lines are coloured, and the last one is a [status](Lines::status).
     Terminal,
     /// A file or a pipe.
     Plain,
@@ -34,7 +34,7 @@ impl Style {
     }
 }
 
-/// Prints lines, each whole and flushed, with the time since the timeline was made, on tokio's clock.
+/// Prints lines, each whole and flushed, with the time since it was made, on tokio's clock.
 ///
 /// What is printed is escaped and bounded, so that a name or an error from outside forges no line. A text of several
 /// lines goes on below its first one. When a line cannot be written, because nobody reads the pipe any more, nothing
@@ -43,16 +43,16 @@ impl Style {
 /// # Examples
 ///
 /// ```
-/// use watchkeeper_console::{Style, Timeline};
+/// use watchkeeper_console::{Style, Lines};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// let (read, write) = std::io::pipe().unwrap();
-/// let timeline = Timeline::to(write, Style::Plain).kind_width(7);
+/// let lines = Lines::to(write, Style::Plain).kind_width(7);
 /// tokio::time::advance(std::time::Duration::from_millis(1_250)).await;
-/// timeline.text("step", "starting 3 nodes");
-/// timeline.text("node", "n1 says \u{1b}[2J");
-/// drop(timeline);
+/// lines.text("step", "starting 3 nodes");
+/// lines.text("node", "n1 says \u{1b}[2J");
+/// drop(lines);
 /// assert_eq!(
 ///     std::io::read_to_string(read).unwrap(),
 ///     "   1.250s  step    starting 3 nodes\n   1.250s  node    n1 says \\u{1b}[2J\n",
@@ -60,7 +60,7 @@ impl Style {
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Timeline {
+pub struct Lines {
     began: Instant,
     style: Style,
     kind_width: usize,
@@ -77,11 +77,11 @@ struct Out {
     held: bool,
 }
 
-/// Nothing is printed while it lives: see [`Timeline::hold`].
+/// Nothing is printed while it lives: see [`Lines::hold`].
 #[must_use = "dropping it ends the hold"]
-pub struct Hold(Timeline);
+pub struct Hold(Lines);
 
-impl Timeline {
+impl Lines {
     /// Prints to standard output. Times count from now.
     #[must_use]
     pub fn new(style: Style) -> Self {
@@ -211,9 +211,9 @@ impl Drop for Hold {
     }
 }
 
-impl fmt::Debug for Timeline {
+impl fmt::Debug for Lines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timeline").field("style", &self.style).finish_non_exhaustive()
+        f.debug_struct("Lines").field("style", &self.style).finish_non_exhaustive()
     }
 }
 

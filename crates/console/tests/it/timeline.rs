@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::{Instant, advance, timeout};
-use watchkeeper_console::{Style, Timeline};
+use watchkeeper_console::{Lines, Style};
 
 /// What was written. With the second field it fails.
 #[derive(Clone, Default)]
@@ -32,9 +32,9 @@ impl Write for Paper {
     }
 }
 
-fn timeline(style: Style) -> (Timeline, Paper) {
+fn timeline(style: Style) -> (Lines, Paper) {
     let paper = Paper::default();
-    (Timeline::to(paper.clone(), style), paper)
+    (Lines::to(paper.clone(), style), paper)
 }
 
 #[tokio::test(start_paused = true)]

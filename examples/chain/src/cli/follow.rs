@@ -9,17 +9,18 @@ use alloy::primitives::{Address, AddressError};
 use clap::Args;
 use serde_json::json;
 use tokio::sync::Notify;
-use watchkeeper::{ObservationRuntimeError, ObservedSource};
+use watchkeeper::{ObservationHandle, ObservationRuntimeError, ObservedSource};
 use watchkeeper_chain::adapter::ethereum::{Endpoint, EndpointError, EthereumClient, NewHeads};
 use watchkeeper_chain::projection::wallet::AddWalletError;
 use watchkeeper_chain::{ChainConfig, ChainSource, Detail, Height, Start};
+use watchkeeper_console::{Look, Table};
 
 use super::chain_id::Search;
 use super::condition::without_time;
 use super::heads;
 use super::report::Reporter;
 use super::wallets::Accounts;
-use super::watched::Watched;
+use super::watched::{Observer, Seen, Watched};
 
 use watchkeeper::report::debug_as_text;
 
@@ -59,6 +60,9 @@ pub(crate) struct FollowFlags {
     /// After so much time a block is followed without what no node returns of it, such as its receipts
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = interval)]
     unread_after: Duration,
+    /// On a terminal, show a table of the nodes in place of lines; elsewhere lines are printed as without it
+    #[arg(long, conflicts_with = "json")]
+    table: bool,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -195,6 +199,22 @@ fn quorum(given: usize, enough: usize, reporter: &Reporter) -> usize {
     given
 }
 
+/// Shows the nodes in a table until the observation ends.
+async fn show_nodes(handle: &ObservationHandle<Observer>, reporter: &Reporter) {
+    let _hold = reporter.hold();
+    let head =
+        |seen: &Seen, name: &str| {
+            let head = seen.chain.nodes.get(name)?.head?;
+            let behind = seen.chain.behind_target(name).filter(|behind| *behind > 0);
+            Some(behind.map_or_else(
+                || head.height.to_string(),
+                |behind| format!("{}, {behind} behind", head.height),
+            ))
+        };
+    // A terminal that has gone ends the table, and the observation goes on.
+    let _ = Table::of(handle, head).run(handle.stopped()).await;
+}
+
 /// Follows until `interrupted`, and then prints the state of nodes and wallets.
 pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()>) -> Result<(), SetupError> {
     let wallet = accounts(&flags.wallet)?;
@@ -245,9 +265,17 @@ pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()
         }
         std::future::pending().await
     };
+    let is_table = flags.table && Look::of_stdout() != Look::Lines;
     let printing = async {
         let observed = async {
-            tokio::join!(reporter.follow(handle.clone()), reporter.follow_nodes(handle.clone(), interval));
+            let table = async {
+                if is_table {
+                    show_nodes(&handle, &reporter).await;
+                }
+            };
+            let (lines, nodes) =
+                (reporter.follow(handle.clone()), reporter.follow_nodes(handle.clone(), interval));
+            tokio::join!(table, lines, nodes);
         };
         tokio::select! {
             () = observed => {}
