@@ -184,25 +184,23 @@ impl Layout {
         let state = take(state, 5);
         let age = take(widest("age", known), 3);
         let value = take(widest("value", value).min(columns / 4), 5);
-        // Errors get what is left, and on a narrow screen that is more than how long answers took.
-        let bars = if columns < 60 { 0 } else { (columns / 10).max(7) };
-        let bars = take(if rows.iter().all(|row| row.latencies.is_empty()) { 0 } else { bars.min(16) }, 4);
+        let wanted = widest("last error", error);
+        let error = take(wanted.min(24), 10);
+        // On a narrow screen it is of no interest how long answers took.
+        let has_bars = columns >= 60 && rows.iter().any(|row| !row.latencies.is_empty());
+        let bars = take(if has_bars { (columns / 10).clamp(7, 16) } else { 0 }, 7);
         let latency = take(if bars == 0 { 0 } else { widest("took", took) }, 4);
-        let error = take(widest("last error", error), 10);
+        let error = error + if error == 0 { 0 } else { left.min(wanted - error) };
         Self { name, state, age, value, bars, latency, error }
     }
 
     fn header(&self, kind: Kind) -> String {
-        self.line(headings(kind).map(str::to_owned))
+        self.line_with(headings(kind).map(str::to_owned), "latency".to_owned())
     }
 
     fn row(&self, row: &Row) -> String {
         let cells = [name(row), state(row), known(row), value(row), took(row), error(row)];
         self.line_with(cells, row.latencies.sparkline(self.bars))
-    }
-
-    fn line(&self, cells: [String; 6]) -> String {
-        self.line_with(cells, "latency".to_owned())
     }
 
     fn line_with(&self, [name, state, age, value, latency, error]: [String; 6], bars: String) -> String {

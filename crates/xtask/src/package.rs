@@ -117,7 +117,9 @@ mod tests {
         published.sort_unstable();
         let expected = [
             "watchkeeper",
+            "watchkeeper-console",
             "watchkeeper-cucumber",
+            "watchkeeper-deploy",
             "watchkeeper-fsm",
             "watchkeeper-journal",
             "watchkeeper-pipeline",
