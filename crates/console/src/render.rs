@@ -19,7 +19,7 @@ pub struct Size {
     pub lines: usize,
 }
 
-/// A line, and what it is about.
+/// A line, and how it is coloured.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) text: String,
