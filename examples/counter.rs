@@ -52,8 +52,11 @@ async fn main() -> Result<(), DynError> {
     std::fs::write(&path, "one two")?;
     let grown = runtime.handle().eventually("7 bytes", |length| *length == 7);
     let seen = grown.within(Duration::from_secs(5)).await?;
+    assert_eq!(seen.value, 7);
     println!("cycle {}: {} bytes", seen.cycle, seen.value);
     std::fs::remove_file(&path)?;
+    let grown: u64 = runtime.handle().history().iter().flat_map(|batch| batch.events.clone()).sum();
+    assert_eq!(grown, 4);
     println!("stop: {:?}", runtime.stop().await);
     Ok(())
 }

@@ -202,7 +202,7 @@ impl Pace {
 pub enum Retry {
     /// At the next tick of the grid, as after a success.
     NextTick,
-    /// After a delay that grows with each failed retry. A success resets the delay. The grid of ticks does not move.
+    /// After a delay that grows with each failed retry: `examples/retry.rs`. A success resets the delay. The grid of ticks does not move.
     ///
     /// A [`wake`](ObservationConfig::wake) waits for the retry. [`poll_now`](crate::ObservationControl::poll_now)
     /// starts a cycle at once. If that cycle fails, the retry keeps its time, and the next delay does not grow.

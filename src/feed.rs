@@ -45,6 +45,8 @@ const ROOM: Duration = Duration::from_secs(366 * 24 * 3_600);
 /// records, at any speed of reading, and a wait has the same verdict as in the run. All instants are on that clock:
 /// instants of the run's own process, or `start.at` plus the time since the start of the run.
 ///
+/// `examples/replay.rs` records a run and judges waits over it.
+///
 /// # The end
 ///
 /// [`stop`](Self::stop) publishes the end. A feed that is dropped earlier ends as [`StopReason::Dropped`].

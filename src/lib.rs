@@ -24,6 +24,9 @@
 //! # }
 //! ```
 //!
+//! Each part has an example of under 80 lines that runs, in
+//! [`examples/`](https://github.com/watchkeeper/watchkeeper/tree/main/examples): begin with `per_source.rs` and `waits.rs`.
+//!
 //! Errors, time-outs and panics of app code are recorded as failures, and the next cycle runs; that needs unwinding, so
 //! `panic = "abort"` is not supported. The feature `json` shows reports, snapshots and events as JSON.
 #![doc = include_str!("../docs/first_observer.md")]

@@ -30,6 +30,8 @@ const DRAIN: usize = 32;
 /// it returns the exact number of missed batches, then continues. It is also a [`Stream`], which yields the same
 /// items and ends after `Closed`.
 ///
+/// `examples/subscribe.rs` shows a cursor, a lag and a rebuild; `examples/resume.rs` a cursor of an earlier process.
+///
 /// A subscription holds at most 32 batches that the history may already have dropped.
 ///
 /// # Examples

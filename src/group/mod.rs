@@ -29,7 +29,7 @@ pub use status::GroupStatus;
 /// A group of named runtimes of any kind, spread over their interval and stopped together.
 ///
 /// Each runtime stays its own task; the group schedules nothing. The group owns its members. Dropping it drops them,
-/// which requests their stop.
+/// which requests their stop. `examples/group.rs` is a whole program; `examples/metrics.rs` shows a group's metrics.
 ///
 /// # Examples
 ///

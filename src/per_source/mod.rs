@@ -56,6 +56,8 @@ type Identity<S> = dyn Fn(&S) -> u64 + Send + Sync;
 /// await. A probe that blocks
 /// its thread may outlive the state `Stopped`; its result is dropped.
 ///
+/// `examples/per_source.rs` is a whole program.
+///
 /// # Time
 ///
 /// Cloning a source, its [`identity`](Self::identity), calling the probe and comparing answers run in the cycle

@@ -18,6 +18,8 @@ use crate::{DynError, ObservationConfig, ObservedSource, Observer};
 /// or `snapshot` is returned as an error, with a message that begins with `panicked:`. A panic of a destructor when a
 /// poll is cut off is logged.
 ///
+/// `examples/transactional.rs` shows an observer that loses events without it.
+///
 /// Use one `Transactional` for one runtime: after a successful poll [`snapshot`](Observer::snapshot) returns the
 /// snapshot of that poll, for any state.
 ///

@@ -30,7 +30,7 @@ impl<O: Observer> ObservationHandle<O> {
     ///
     /// The first violation is kept with its report. Data asked for after this call counts, and nothing is judged
     /// before each source was asked, as for [`always`](Self::always). The invariant runs as a task on the runtime's
-    /// own executor, and ends when the runtime stops.
+    /// own executor, and ends when the runtime stops. `examples/invariant.rs` shows one that holds and one that does not.
     ///
     /// # Examples
     ///

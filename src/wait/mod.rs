@@ -2,6 +2,9 @@
 //!
 //! A wait judges every publication: the driver queues each one for every wait, and the predicate runs in the
 //! awaiting task. Stale data neither passes nor fails a wait.
+//!
+//! [`examples/waits.rs`](https://github.com/watchkeeper/watchkeeper/blob/main/examples/waits.rs) has every wait, on a small
+//! fake cluster.
 
 mod builder;
 mod changes;

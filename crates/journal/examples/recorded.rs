@@ -56,8 +56,10 @@ async fn main() -> Result<(), DynError> {
     let (failing, high, fifty, played) =
         tokio::join!(failing, high, fifty.during(Duration::from_millis(300)), replay.play());
     played?;
-    println!("n2 was failing in cycle {}", failing?.cycle);
-    println!("all nodes were past 100 in generation {}", high?.generation);
+    let (failing, high) = (failing?, high?);
+    println!("n2 was failing in cycle {}", failing.cycle);
+    println!("all nodes were past 100 in generation {}", high.generation);
     println!("no node was at 50: {}", fifty.is_ok());
+    assert!(failing.generation == 1 && high.generation == 2 && fifty.is_ok());
     Ok(())
 }

@@ -340,7 +340,7 @@ fn are_events(lines: &[String]) -> Result<(), String> {
 /// What the steps build whose tests the other steps leave out: as those do, for the whole workspace.
 ///
 /// With another selection of packages or features all dependencies would be built again.
-const AS_THE_OTHERS: &str = "--workspace --exclude watchkeeper-chain-bitcoin --all-features";
+pub(crate) const AS_THE_OTHERS: &str = "--workspace --exclude watchkeeper-chain-bitcoin --all-features";
 
 fn clippy_of(targets: &str) -> String {
     format!("cargo clippy {AS_THE_OTHERS} {targets} -- -D warnings")

@@ -15,6 +15,7 @@ mod fuzz;
 mod needs;
 mod package;
 mod run;
+mod shelf;
 mod shell;
 mod steps;
 mod verdict;

@@ -119,6 +119,7 @@ mod tests {
             "watchkeeper",
             "watchkeeper-chain",
             "watchkeeper-chain-ethereum",
+            "watchkeeper-console",
             "watchkeeper-cucumber",
             "watchkeeper-deploy",
             "watchkeeper-fsm",

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::checks;
 use crate::needs::{self, Need};
 use crate::package;
+use crate::shelf;
 use crate::verdict::Verdict;
 use crate::words;
 
@@ -104,6 +105,12 @@ pub(crate) static STEPS: &[Step] = &[
         why: "the examples in the documentation pass",
         needs: &[],
         work: Work::Line("cargo test --doc --workspace --exclude watchkeeper-chain-bitcoin --all-features"),
+    },
+    Step {
+        name: "examples",
+        why: "each example is short, runs, and holds what it asserts",
+        needs: &[],
+        work: Work::Check(shelf::examples),
     },
     Step {
         name: "features",

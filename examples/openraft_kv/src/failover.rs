@@ -170,12 +170,12 @@ impl Workload<RaftKv> for Break {
 
     async fn start(&mut self, context: &RunContext<RaftKv>) -> Result<(), DynError> {
         let handle = context.require_observer::<RaftObserver>(OBSERVER)?;
-        let mut breaking = Breaking { context, handle, timeline: &self.timeline, written: 0 };
+        let mut breaking = Breaking { context, handle: handle.clone(), timeline: &self.timeline, written: 0 };
         let summary = breaking.run(self.all).await?;
         self.timeline.summary(&summary);
         if let Some(interrupted) = &self.keep {
             self.timeline.step(format_args!("watching until Ctrl-C"));
-            interrupted.cancelled().await;
+            self.timeline.watch_until(&handle, interrupted.cancelled()).await;
         }
         Ok(())
     }

@@ -1,39 +1,27 @@
 //! Prints an observation while it runs: for a person, or as JSON lines for a program.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use watchkeeper::ObservationHandle;
 use watchkeeper::runtime::{ObservationStatus, State};
 use watchkeeper::subscription::RecvError;
+pub use watchkeeper_console::Style;
+use watchkeeper_console::{Lines, Look, Table};
 
-use crate::observer::{Leader, RaftObserver};
+use crate::observer::{ClusterView, Leader, RaftObserver};
 use crate::sync::lock;
-
-/// The format, by its reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
-    /// A person at a terminal: the last line shows what the runtime does now.
-    Terminal,
-    /// A file or a pipe.
-    Plain,
-    /// A program: one JSON object per line.
-    Json,
-}
 
 /// Prints what happens, with the time since the timeline was made.
 #[derive(Clone, Debug)]
 pub struct Timeline {
-    began: Instant,
-    style: Style,
-    /// The last line of the terminal. The lock also keeps lines whole.
-    status: Arc<Mutex<String>>,
+    lines: Lines,
     summed_up: Arc<AtomicBool>,
     /// The tasks that print; each ends with its observation.
     followers: Arc<Mutex<Vec<JoinHandle<()>>>>,
@@ -67,12 +55,28 @@ impl Timeline {
     #[must_use]
     pub fn new(style: Style) -> Self {
         Self {
-            began: Instant::now(),
-            style,
-            status: Arc::default(),
+            lines: Lines::new(style).colours(colour),
             summed_up: Arc::default(),
             followers: Arc::default(),
         }
+    }
+
+    /// Shows a table of the nodes on a terminal, and the lines of the timeline elsewhere, until `end`.
+    pub async fn watch_until(&self, handle: &ObservationHandle<RaftObserver>, end: impl Future) {
+        tokio::pin!(end);
+        if self.lines.style() == Style::Terminal && Look::of_stdout() != Look::Lines {
+            let _hold = self.lines.hold();
+            let mut ended = false;
+            let table = Table::of(handle, shown).run(async {
+                (&mut end).await;
+                ended = true;
+            });
+            // Where the table cannot be drawn any more, the watching goes on.
+            if table.await.is_ok() && ended {
+                return;
+            }
+        }
+        end.await;
     }
 
     /// Prints the next step.
@@ -163,58 +167,46 @@ impl Timeline {
         });
     }
 
-    fn line(&self, at: Instant, kind: &str, text: &str, json: impl FnOnce() -> serde_json::Value) {
-        let at = at.saturating_duration_since(self.began).as_secs_f64();
-        let status = lock(&self.status);
-        let mut out = io::stdout().lock();
-        // The reader may have closed the pipe; the observation continues.
-        let _ = match self.style {
-            Style::Plain => writeln!(out, "{at:8.3}s  {kind:<8} {text}"),
-            Style::Terminal => {
-                let color = match kind {
-                    "cluster" => "\x1b[36m",
-                    "done" => "\x1b[32m",
-                    "step" => "\x1b[1m",
-                    _ => "\x1b[2m",
-                };
-                write!(out, "\r\x1b[2K{color}{at:8.3}s  {kind:<8} {text}\x1b[0m\n{status}")
-            }
-            Style::Json => {
-                let mut json = json();
-                json["at_s"] = json!((at * 1000.0).round() / 1000.0);
-                writeln!(out, "{json}")
-            }
-        };
-        let _ = out.flush();
+    fn line(&self, at: Instant, kind: &str, text: &str, json: impl FnOnce() -> Value) {
+        self.lines.line(at, kind, text, |at| {
+            let mut json = json();
+            json["at_s"] = json!(at);
+            json
+        });
     }
 
     /// The last line of a terminal: what the runtime does now.
     fn live(&self, status: &ObservationStatus<RaftObserver>) {
-        if self.style != Style::Terminal {
-            return;
-        }
         let age =
             status.freshness.age().map_or("never".to_owned(), |age| format!("{:.1} s", age.as_secs_f64()));
-        let text = format!(
-            "\x1b[2m          {:<10} cycle {}, {} sources, data is {age} old\x1b[0m",
+        self.lines.status(&format!(
+            "          {:<10} cycle {}, {} sources, data is {age} old",
             status.state.kind().to_string(),
             status.cycle,
             status.source_names.len(),
-        );
-        let mut shown = lock(&self.status);
-        let mut out = io::stdout().lock();
-        let _ = write!(out, "\r\x1b[2K{text}");
-        let _ = out.flush();
-        *shown = text;
+        ));
     }
 
     fn live_end(&self) {
-        if self.style == Style::Terminal {
-            let mut shown = lock(&self.status);
-            shown.clear();
-            let _ = write!(io::stdout().lock(), "\r\x1b[2K");
-        }
+        self.lines.status("");
     }
+}
+
+fn colour(kind: &str) -> &'static str {
+    match kind {
+        "cluster" => "\x1b[36m",
+        "done" => "\x1b[32m",
+        "step" => "\x1b[1m",
+        _ => "\x1b[2m",
+    }
+}
+
+/// A node in a table.
+fn shown(cluster: &ClusterView, name: &str) -> Option<String> {
+    let (_, node) = cluster.present().find(|(present, _)| ***present == *name)?;
+    let role =
+        if cluster.leader.is_some_and(|leader| leader.node_id == node.node_id) { "leads" } else { "follows" };
+    Some(format!("{role}, {} keys", node.kv.len()))
 }
 
 /// What the runtime does. Refreshing, polling and idle are one: a line for each would hide the rest.

@@ -6,15 +6,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use watchkeeper::ObservationHandle;
 use watchkeeper_chain::projection::wallet::Wallets;
 use watchkeeper_chain::{Detail, Header};
 use watchkeeper_chain_ethereum::{Address, AddressError};
+use watchkeeper_console::{Look, Table};
 
 use super::checkpoint::{Checkpoint, Keeper};
 use super::heads;
+use super::report::Reporter;
 use super::setup::{NodeFlags, Setup, SetupError};
 use super::wallets::Accounts;
-use super::watched::{Ether, Watched, no_wallets};
+use super::watched::{Ether, Observer, Seen, Watched, no_wallets};
 
 /// The flags of `follow`.
 #[derive(Clone, Debug, Args)]
@@ -27,6 +30,9 @@ pub(crate) struct FollowFlags {
     /// A file that says where to go on: the next run begins there
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
+    /// On a terminal, show a table of the nodes in place of lines; elsewhere lines are printed as without it
+    #[arg(long, conflicts_with = "json")]
+    table: bool,
 }
 
 /// Capitals are a checksum of the digits (EIP-55); an address without capitals has none.
@@ -84,6 +90,21 @@ async fn begin(
     Ok(Some(wallets))
 }
 
+/// Shows the nodes in a table until the observation ends.
+async fn show_nodes(handle: &ObservationHandle<Observer>, reporter: &Reporter) {
+    let _hold = reporter.hold();
+    let head = |seen: &Seen, name: &str| {
+        let head = seen.chain.nodes.get(name)?.head?;
+        let behind = seen.chain.behind_target(name).filter(|behind| *behind > 0);
+        Some(behind.map_or_else(
+            || head.height.to_string(),
+            |behind| format!("{}, {behind} behind", head.height),
+        ))
+    };
+    // A terminal that has gone ends the table, and the observation goes on.
+    let _ = Table::of(handle, head).run(handle.stopped()).await;
+}
+
 /// Follows until `interrupted`, and then prints the state of nodes and wallets.
 pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()>) -> Result<(), SetupError> {
     let wallet = accounts(&flags.wallet)?;
@@ -130,13 +151,19 @@ pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()
             None => Ok(()),
         }
     };
+    let is_table = flags.table && Look::of_stdout() != Look::Lines;
     let printing = async {
         // The file before the lines: what nobody reads any more is known then.
         let observed = async {
+            let table = async {
+                if is_table {
+                    show_nodes(&handle, &reporter).await;
+                }
+            };
             let lines = async {
                 tokio::join!(reporter.follow(handle.clone()), reporter.follow_nodes(handle.clone(), interval))
             };
-            tokio::join!(keeping, lines).0
+            tokio::join!(keeping, table, lines).0
         };
         tokio::select! {
             kept = observed => kept,

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use watchkeeper::subscription::RecvError;
 use watchkeeper::{ObservationBatch, ObservationFailure, ObservationHandle, ObservationSnapshot};
 use watchkeeper_chain::Detail;
+use watchkeeper_console::{Hold, Lines, Style};
 
 use super::condition::{Condition, Conditions, Note};
 use super::event::{as_json, as_text};
@@ -19,30 +20,22 @@ use super::watched::{Event, Observer};
 
 /// Prints lines with the time since it was made.
 pub(crate) struct Reporter {
-    began: Instant,
-    json: bool,
+    lines: Lines,
     /// How much of each block is to be read: less is printed as such.
     wanted: Detail,
-    out: Mutex<Box<dyn Write + Send>>,
     /// The number of the batch of events that is printed next.
     next: watch::Sender<u64>,
-    unread: Notify,
 }
 
 impl Reporter {
     pub(crate) fn new(json: bool) -> Self {
-        Self::to(Box::new(io::stdout()), json)
+        Self::to(io::stdout(), json)
     }
 
-    fn to(out: Box<dyn Write + Send>, json: bool) -> Self {
-        Self {
-            began: Instant::now(),
-            json,
-            wanted: Detail::Results,
-            out: Mutex::new(out),
-            next: watch::Sender::new(0),
-            unread: Notify::new(),
-        }
+    fn to(out: impl Write + Send + 'static, json: bool) -> Self {
+        let style = if json { Style::Json } else { Style::Plain };
+        let lines = Lines::to(out, style).kind_width(7);
+        Self { lines, wanted: Detail::Results, next: watch::Sender::new(0) }
     }
 
     /// Blocks are expected to be read this far.
@@ -52,7 +45,12 @@ impl Reporter {
 
     /// Waits until a line cannot be written any more: nobody reads the pipe, or the disk is full.
     pub(crate) async fn unread(&self) {
-        self.unread.notified().await;
+        self.lines.closed().await;
+    }
+
+    /// Leaves lines out while a table has the terminal.
+    pub(crate) fn hold(&self) -> Hold {
+        self.lines.hold()
     }
 
     /// Prints a line; as JSON, `kind` is the key of the text.
@@ -161,22 +159,11 @@ impl Reporter {
     }
 
     fn line(&self, at: Instant, kind: &str, text: &str, json: impl FnOnce() -> Value) {
-        let at = at.saturating_duration_since(self.began).as_secs_f64();
-        // The lock keeps lines whole.
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = if self.json {
+        self.lines.line(at, kind, text, |at| {
             let mut json = json();
-            json["at_s"] = json!((at * 1000.0).round() / 1000.0);
-            format!("{json}\n")
-        } else {
-            let mut lines = text.lines();
-            let first = format!("{at:8.3}s  {kind:<7} {}", lines.next().unwrap_or_default());
-            lines.fold(first.trim_end().to_owned() + "\n", |text, line| format!("{text}{:18}{line}\n", ""))
-        };
-        // Flushed at once, so that the line is there even if the process is killed.
-        if out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_err() {
-            self.unread.notify_one();
-        }
+            json["at_s"] = json!(at);
+            json
+        });
     }
 }
 
@@ -196,9 +183,9 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_millis(20);
 
-    struct Lines(mpsc::Sender<Vec<u8>>);
+    struct Pipe(mpsc::Sender<Vec<u8>>);
 
-    impl Write for Lines {
+    impl Write for Pipe {
         fn write(&mut self, part: &[u8]) -> io::Result<usize> {
             self.0.send(part.to_vec()).map_err(|_| io::ErrorKind::BrokenPipe)?;
             Ok(part.len())
@@ -212,7 +199,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn that_nobody_reads_any_more_is_noticed_with_the_next_line() {
         let (sender, lines) = mpsc::channel();
-        let reporter = Reporter::to(Box::new(Lines(sender)), false);
+        let reporter = Reporter::to(Pipe(sender), false);
         reporter.say("step", format_args!("one"));
         drop(lines);
         timeout(Duration::from_secs(1), reporter.unread()).await.unwrap_err();
@@ -227,7 +214,7 @@ mod tests {
         let config = ChainConfig { backfill: 0, ..ChainConfig::every(INTERVAL) };
         let watched = Watched::start(nodes, config, None).unwrap();
         let (sender, lines) = mpsc::channel();
-        let reporter = Reporter::to(Box::new(Lines(sender)), true);
+        let reporter = Reporter::to(Pipe(sender), true);
         let handle = watched.handle();
         let fails_again = async {
             let mut watch = handle.watch();
@@ -260,7 +247,7 @@ mod tests {
         let failed = watched.handle().watch().wait_for(|status| status.last_error.is_some()).await.unwrap();
         let mut failure = ObservationFailure::clone(failed.last_error.as_deref().unwrap());
         let (sender, lines) = mpsc::channel();
-        let reporter = Reporter::to(Box::new(Lines(sender)), true);
+        let reporter = Reporter::to(Pipe(sender), true);
         let (began, mut cycles) = (Instant::now(), Conditions::every(Duration::from_secs(1)));
         for second in 0..500 {
             failure.message = format!("no answer after {second} ms");
@@ -296,7 +283,7 @@ mod tests {
         let wait = handle.eventually("the tip is at 3", is_at_3).or_now().within(Duration::from_mins(1));
         let seen = wait.await.unwrap();
         let (sender, lines) = mpsc::channel();
-        let reporter = Reporter::to(Box::new(Lines(sender)), false);
+        let reporter = Reporter::to(Pipe(sender), false);
         tokio::select! {
             () = reporter.follow(watched.handle()) => panic!("it goes on"),
             waited = timeout(Duration::from_mins(1), reporter.wait_until_printed(&seen)) => waited.unwrap(),

@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+
+mod collect;
+mod fit;
+mod frame;
+mod news;
+mod render;
+mod screen;
+mod table;
+mod timeline;
+
+pub use frame::{Frame, Kind, Latencies, Row, RowState};
+pub use render::{Size, render};
+pub use screen::{Look, Screen, Stdout};
+pub use table::Table;
+pub use timeline::{Hold, Lines, Style};
