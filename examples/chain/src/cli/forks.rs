@@ -50,9 +50,12 @@ impl Forks {
         Some(Self { tip, others: graph.forks(&tip.hash, lowest, MOST_BRANCHES) })
     }
 
-    /// Whether other branches are there than when they were printed; none were before the first time.
-    fn differ(&self, printed: Option<&Self>) -> bool {
-        self.begins() != printed.map_or_else(Vec::new, Self::begins)
+    /// Whether other branches are there than when they were printed. The first time it is enough that the tip is at `head`.
+    fn differ(&self, printed: Option<&Self>, head: Option<Header>) -> bool {
+        match printed {
+            Some(printed) => self.begins() != printed.begins(),
+            None => !self.others.is_empty() || head == Some(self.tip),
+        }
     }
 
     /// The first blocks of all others.
@@ -147,8 +150,9 @@ pub(crate) async fn run(flags: ForksFlags, interrupted: impl Future<Output = ()>
     let forks = async {
         let (mut watch, mut printed) = (handle.watch(), None);
         while let Ok(status) = watch.changed().await {
-            let forks = status.snapshot.as_ref().and_then(|seen| Forks::of(&seen.value.chain));
-            if let Some(forks) = forks.filter(|forks| forks.differ(printed.as_ref())) {
+            let Some(chain) = status.snapshot.as_ref().map(|seen| &seen.value.chain) else { continue };
+            let forks = Forks::of(chain).filter(|forks| forks.differ(printed.as_ref(), chain.head));
+            if let Some(forks) = forks {
                 forks.print(&reporter);
                 printed = Some(forks);
             }
