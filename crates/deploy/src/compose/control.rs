@@ -250,7 +250,8 @@ impl<A: Application> NodeControl for ContainerControl<A> {
             }
             Err(_) => "not known to the engine in time".to_owned(),
         };
-        let problem = self.nodes.problem().map(|problem| error_chain(&*problem));
+        let problem = self.nodes.problem().filter(|problem| problem.is_of(node));
+        let problem = problem.map(|problem| error_chain(&*problem));
         let answer = failure.or(problem).unwrap_or_else(|| "it gave no answer".to_owned());
         Err(not_ready(format!("its container is {status}; {answer}")))
     }

@@ -70,6 +70,12 @@ pub enum ContainerError {
 
 debug_as_text!(ContainerError);
 
+impl ContainerError {
+    pub(super) fn is_of(&self, name: &str) -> bool {
+        matches!(self, Self::SameName { node, .. } | Self::NoClient { node, .. } if node == name)
+    }
+}
+
 /// Finds the nodes of one cluster by label, whatever has started them.
 ///
 /// A container is a source from when it first has an address until it is removed: one that is paused,

@@ -1,5 +1,6 @@
 //! Starts the nodes as pods.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -189,10 +190,11 @@ impl<A: Application> Deployer<A> for K8sDeployer<A> {
         let changes = changes.map_err(|error| DeployError::InvalidDeployment(error_chain(&*error)))?;
         let (pod, image, replicas) = (self.program.pod(), self.options.image.as_deref(), changes.replicas);
         let manifests = self.manifests.clone().of(changes, &pod, &name, image, &labels(&run))?;
+        let nodes: Vec<String> = (1..=replicas).map(pod.name).collect();
+        check_names(&nodes)?;
         let (config, client) = connect(&self.options).await?;
 
         let space = OwnedNamespace::new(config, client.clone(), &name, run);
-        let nodes: Vec<String> = (1..=replicas).map(pod.name).collect();
         let sources = match self.bring_up(&client, &manifests, &space, &nodes).await {
             Ok(sources) => sources,
             Err(error) => return Err(self.taken_down(&space, error).await),
@@ -271,6 +273,23 @@ impl<A: Application> RunningCluster<A> for K8sCluster<A> {
     }
 }
 
+/// One name is one node.
+fn check_names(nodes: &[String]) -> Result<(), DeployError> {
+    let mut numbers = BTreeMap::new();
+    for (number, name) in (1..).zip(nodes) {
+        if name.is_empty() {
+            let problem = format!("node {number} has an empty name: give it one");
+            return Err(DeployError::InvalidDeployment(problem));
+        }
+        if let Some(first) = numbers.insert(name, number) {
+            let problem =
+                format!("the nodes {first} and {number} are both called {name}: make their names differ");
+            return Err(DeployError::InvalidDeployment(problem));
+        }
+    }
+    Ok(())
+}
+
 async fn apply<K>(client: &Client, namespace: &str, object: &K) -> Result<(), K8sError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone,
@@ -290,7 +309,7 @@ fn failed<E: Into<DynError>>(step: impl Into<String>) -> impl FnOnce(E) -> Deplo
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use axum::Router;
     use axum::routing::get;

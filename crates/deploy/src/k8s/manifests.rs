@@ -18,6 +18,8 @@ use super::program::PodChanges;
 const NAMESPACE: &str = "namespace.yaml";
 const SERVICE: &str = "service.yaml";
 const STATEFUL_SET: &str = "statefulset.yaml";
+/// The most pods of a deployment.
+const MOST: i32 = 10_000;
 
 /// The objects that make a cluster: a namespace, a headless Service and a `StatefulSet`.
 ///
@@ -153,9 +155,8 @@ impl Manifests {
         self.check_pod(pod).map_err(|problem| invalid(&self.path, problem))?;
         let PodChanges { replicas, arguments, environment } = changes;
         let replicas = match i32::try_from(replicas) {
-            Ok(0) => Err("it has 0 nodes: a cluster has at least 1".to_owned()),
-            Ok(replicas) => Ok(replicas),
-            Err(_) => Err(format!("it has {replicas} nodes: that is too many")),
+            Ok(replicas @ 1..=MOST) => Ok(replicas),
+            _ => Err(format!("it has {replicas} nodes: a cluster has 1 to {MOST}")),
         };
         let replicas = replicas.map_err(DeployError::InvalidDeployment)?;
         self.namespace.metadata.name = Some(namespace.to_owned());
@@ -334,7 +335,9 @@ mod tests {
         let original = manifests();
         let image = |of: &Manifests| of.container("node").unwrap().image.clone();
         assert_eq!(image(&as_written), image(&original));
-        for (nodes, words) in [(0, "0 nodes: a cluster has at least 1"), (1 << 31, "that is too many")] {
+        for (nodes, words) in
+            [(0, "0 nodes: a cluster has 1 to 10000"), (10_001, "10001 nodes"), (1 << 32, "nodes")]
+        {
             let error = of(PodChanges::replicas(nodes), None).unwrap_err();
             assert!(matches!(error, DeployError::InvalidDeployment(_)), "{error}");
             assert!(error.to_string().contains(words), "{error}");

@@ -62,7 +62,7 @@ pub trait K8sProgram<A: Application>: NodeAccess<A> {
 /// container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodChanges {
-    /// How many pods, from 1 to 2,147,483,647.
+    /// How many pods, from 1 to 10,000.
     pub replicas: u64,
     /// What is added to the arguments; nothing.
     pub arguments: Vec<String>,

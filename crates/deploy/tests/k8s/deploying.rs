@@ -334,8 +334,15 @@ async fn a_mistake_in_a_manifest_or_a_deployment_is_reported_before_any_request(
         assert!(matches!(error, DeployError::InvalidManifest { .. }), "{error:?}");
         assert!(error.to_string().contains(words), "{error}");
     }
-    for (nodes, words) in [(4, "at most 3"), (0, "it has 0 nodes")] {
-        let error = Shaped::deploy(NodePod::new("node", ["client"]), &fixture, nodes).await.err().unwrap();
+    let node = || NodePod::new("node", ["client"]);
+    let called = |name: fn(u64) -> String| NodePod { name, ..node() };
+    for (pod, nodes, words) in [
+        (node(), 4, "at most 3"),
+        (node(), 0, "it has 0 nodes"),
+        (called(|number| "x".repeat(usize::from(number > 2))), 3, "node 1 has an empty name"),
+        (called(|number| format!("n{}", number % 2)), 3, "the nodes 1 and 3 are both called n1"),
+    ] {
+        let error = Shaped::deploy(pod, &fixture, nodes).await.err().unwrap();
         assert!(matches!(error, DeployError::InvalidDeployment(_)), "{error:?}");
         assert!(error.to_string().contains(words), "{error}");
     }
