@@ -93,14 +93,15 @@ async fn begin(
 /// Shows the nodes in a table until the observation ends.
 async fn show_nodes(handle: &ObservationHandle<Observer>, reporter: &Reporter) {
     let _hold = reporter.hold();
-    let head = |seen: &Seen, name: &str| {
-        let head = seen.chain.nodes.get(name)?.head?;
-        let behind = seen.chain.behind_target(name).filter(|behind| *behind > 0);
-        Some(behind.map_or_else(
-            || head.height.to_string(),
-            |behind| format!("{}, {behind} behind", head.height),
-        ))
-    };
+    let head =
+        |seen: &Seen, name: &str| {
+            let head = seen.chain.nodes.get(name)?.head?;
+            let behind = seen.chain.behind_target(name).filter(|behind| *behind > 0);
+            Some(behind.map_or_else(
+                || head.height.to_string(),
+                |behind| format!("{}, {behind} behind", head.height),
+            ))
+        };
     // A terminal that has gone ends the table, and the observation goes on.
     let _ = Table::of(handle, head).run(handle.stopped()).await;
 }

@@ -1,4 +1,4 @@
-//! The command, and a scenario, on real nodes. Run by `cargo xtask test --only chains`.
+//! The command on real nodes. Run by `cargo xtask test --only chains`.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -6,7 +6,5 @@
 #[path = "../../../../crates/chain-ethereum/tests/anvil/common.rs"]
 mod common;
 mod demo;
-mod deployer;
 mod follow;
 mod forks;
-mod scenario;

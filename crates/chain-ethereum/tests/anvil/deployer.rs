@@ -14,7 +14,7 @@ use watchkeeper_scenario::{
     RunningCluster, async_trait,
 };
 
-#[path = "../../../../crates/deploy/tests/contract/mod.rs"]
+#[path = "../../../deploy/tests/contract/mod.rs"]
 mod contract;
 
 use contract::State;
