@@ -1,5 +1,6 @@
 //! Steps that mostly wait, beside those that build.
 
+use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -35,9 +36,15 @@ impl Beside {
     }
 }
 
+/// Where the output of a step is while it runs.
+pub(crate) fn output_of(step: &str) -> PathBuf {
+    PathBuf::from(format!("target/beside/{step}.log"))
+}
+
 fn run(step: &'static Step) -> Ended {
     let started = Instant::now();
-    let (verdict, output) = match shell::capture(&format!("cargo --locked xtask test --only {}", step.name)) {
+    let line = format!("cargo --locked xtask test --only {}", step.name);
+    let (verdict, output) = match shell::capture(&line, &output_of(step.name)) {
         Ok((has_succeeded, output)) => (verdict(step, has_succeeded, &output), output),
         Err(error) => (Verdict::Failed(error), String::new()),
     };

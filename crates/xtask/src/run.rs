@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::beside::{Beside, Ended};
+use crate::beside::{self, Beside, Ended};
 use crate::needs::Need;
 use crate::steps::{BESIDE, BUILT, Step, Work};
 use crate::verdict::Verdict;
@@ -33,17 +33,22 @@ pub(crate) fn run(steps: &[&'static Step], install: bool) -> Report {
     let is_built = steps.iter().any(|step| step.name == BUILT);
     let (mut waiting, others): (Vec<_>, Vec<_>) =
         steps.iter().copied().partition(|step| is_built && is_beside(step));
-    let mut beside = None;
+    let mut running = None;
     let mut rows: Vec<Row> = Vec::new();
     for step in others {
         rows.push(run_here(step, &missing));
         if step.name == BUILT && !waiting.is_empty() {
             let names: Vec<&str> = waiting.iter().map(|step| step.name).collect();
-            println!("\nBeside the steps that follow, and printed after them: {}", names.join(", "));
-            beside = Some(Beside::start(std::mem::take(&mut waiting)));
+            let output = beside::output_of("STEP");
+            println!(
+                "\nBeside the steps that follow, printed after them and meanwhile in {}: {}",
+                output.display(),
+                names.join(", ")
+            );
+            running = Some(Beside::start(std::mem::take(&mut waiting)));
         }
     }
-    match beside.map(Beside::join).transpose() {
+    match running.map(Beside::join).transpose() {
         Ok(ended) => rows.extend(ended.into_iter().flatten().map(printed)),
         Err(error) => {
             rows.push(Row { step: "beside", verdict: Verdict::Failed(error), took: started.elapsed() });

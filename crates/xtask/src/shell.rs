@@ -5,7 +5,9 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::io::{self, BufRead, BufReader, Read};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -39,19 +41,16 @@ pub(crate) fn failing(line: &str) -> Result<Option<String>, String> {
     Ok((!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
-/// Runs `line` and returns whether it succeeded, and all that it printed, in the order in which it came.
-pub(crate) fn capture(line: &str) -> Result<(bool, String), String> {
-    let (mut reader, writer) = io::pipe().map_err(|error| not_started(line, &error))?;
-    let errors = writer.try_clone().map_err(|error| not_started(line, &error))?;
-    let mut command = command(line);
-    let mut child =
-        command.stdout(writer).stderr(errors).spawn().map_err(|error| not_started(line, &error))?;
-    // It holds the writing ends, which would keep the pipe open.
-    drop(command);
-    let mut output = Vec::new();
-    let read = reader.read_to_end(&mut output);
-    let status = read.and_then(|_| child.wait());
-    let status = status.map_err(|error| format!("`{line}` cannot be waited for: {error}"))?;
+/// Runs `line` with all its output into the file at `path`, in the order in which it comes. Returns whether it succeeded, and
+/// the output.
+pub(crate) fn capture(line: &str, path: &Path) -> Result<(bool, String), String> {
+    let unwritable = |error: io::Error| format!("{} cannot be used: {error}", path.display());
+    fs::create_dir_all(path.parent().unwrap_or(path)).map_err(unwritable)?;
+    let output = File::create(path).map_err(unwritable)?;
+    let errors = output.try_clone().map_err(unwritable)?;
+    let status =
+        command(line).stdout(output).stderr(errors).status().map_err(|error| not_started(line, &error))?;
+    let output = fs::read(path).map_err(unwritable)?;
     Ok((status.success(), String::from_utf8_lossy(&output).into_owned()))
 }
 
@@ -174,11 +173,15 @@ mod tests {
 
     #[test]
     fn what_a_command_prints_is_captured_with_its_errors() {
-        let (has_succeeded, output) = capture("ls watchkeeper-no-such-file /dev/null").expect("ls is there");
+        let path = env::temp_dir().join(format!("xtask-{}", std::process::id())).join("output.log");
+        let (has_succeeded, output) =
+            capture("ls watchkeeper-no-such-file /dev/null", &path).expect("ls is there");
         assert!(!has_succeeded);
         assert!(output.contains("watchkeeper-no-such-file") && output.contains("/dev/null\n"), "{output}");
-        assert_eq!(capture("seq 2"), Ok((true, "1\n2\n".to_owned())));
-        assert!(capture("watchkeeper-no-such-program").is_err());
+        assert_eq!(capture("seq 2", &path), Ok((true, "1\n2\n".to_owned())));
+        assert!(capture("watchkeeper-no-such-program", &path).is_err());
+        assert!(capture("true", Path::new("/dev/null/output.log")).is_err());
+        fs::remove_dir_all(path.parent().expect("it has one")).expect("it is ours");
     }
 
     #[test]
