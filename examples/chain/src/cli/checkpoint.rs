@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use watchkeeper::report::{debug_as_text, error_chain};
 use watchkeeper::{ObservationHandle, ObservationSnapshot};
 use watchkeeper_chain::adapter::ChainIdentity;
-use watchkeeper_chain::projection::checkpoint::{self, LoadError, SaveError, check_path};
+use watchkeeper_chain::projection::checkpoint::{self, CheckpointLock, LoadError, SaveError, lock};
 use watchkeeper_chain::projection::wallet::{Wallets, WalletsRecord, WrongRecord};
 use watchkeeper_chain::{Hash, Header};
 use watchkeeper_chain_ethereum::Address;
@@ -74,14 +74,18 @@ debug_as_text!(CheckpointError);
 /// The one that writes the file.
 pub(crate) struct Keeper {
     path: PathBuf,
+    lock: Arc<CheckpointLock>,
 }
 
 impl Keeper {
-    /// The file at `path`, and what it has if it is there. Checks that it can be written.
+    /// Locks the file at `path`, and returns what it has if it is there. Checks that it can be written.
     pub(crate) fn open(path: PathBuf) -> Result<(Self, Option<Checkpoint>), CheckpointError> {
+        // Another file is left without a lock.
+        Checkpoint::load(&path)?;
+        let lock = lock(&path)?.into();
+        // Only now no other run writes it.
         let loaded = Checkpoint::load(&path)?;
-        check_path(&path)?;
-        Ok((Self { path }, loaded))
+        Ok((Self { path, lock }, loaded))
     }
 
     /// Takes over what accounts own; refuses a checkpoint of another chain than that of the flags, or of other accounts.
@@ -161,9 +165,14 @@ impl Keeper {
     }
 
     async fn save(&self, checkpoint: Checkpoint) -> Result<(), SaveError> {
-        let path = self.path.clone();
+        let (path, lock) = (self.path.clone(), Arc::clone(&self.lock));
+        let save = move || {
+            // Also if nobody waits for it any more.
+            let _held = lock;
+            checkpoint.save(&path)
+        };
         // A panic in there is one here.
-        spawn_blocking(move || checkpoint.save(&path))
+        spawn_blocking(save)
             .await
             .unwrap_or_else(|end| std::panic::resume_unwind(end.into_panic()))
     }

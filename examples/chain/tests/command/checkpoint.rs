@@ -160,7 +160,7 @@ async fn a_file_that_does_not_fit_is_one_error_and_stays_as_it_is() {
         let printed = refused(&[node, flags, &["--checkpoint", &path]].concat()).await;
         assert!(printed.contains(says) && printed.contains(&path), "{printed}");
         assert_eq!(fs::read(&path).unwrap(), text);
-        assert_eq!(fs::read_dir(files.path()).unwrap().count(), 1, "no other file is left");
+        assert_eq!(fs::read_dir(files.path()).unwrap().count(), 2, "no file but the lock is left");
     }
 
     // Neither a folder nor a file in none.
@@ -168,7 +168,7 @@ async fn a_file_that_does_not_fit_is_one_error_and_stays_as_it_is() {
         [(files.path().to_str().unwrap(), "cannot read"), ("/no/such/folder/c", "cannot write")]
     {
         let printed = refused(&["--rpc", &url, "--checkpoint", path]).await;
-        assert!(printed.contains(&format!("{says} the checkpoint {path}: ")), "{printed}");
+        assert!(printed.contains(&format!("{says} the checkpoint {path}")), "{printed}");
     }
 }
 
