@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use watchkeeper_chain::{ChainView, Detail, Fork, Hash, Header, Height, Path};
 
+use super::chain_id::Wanted;
 use super::event::{EventAt, header};
 use super::heads;
 use super::report::Reporter;
@@ -128,8 +129,10 @@ pub(crate) async fn run(flags: ForksFlags, interrupted: impl Future<Output = ()>
         }
     };
     tokio::pin!(interrupted);
-    if chain_id.is_some() {
-        let Some(chain) = setup.find_chain(chain_id, &mut interrupted).await else { return Ok(()) };
+    if let Some(id) = chain_id {
+        // Nodes on other chains are waited for.
+        let found = setup.find_chain(Wanted::Id(id), &mut interrupted).await;
+        let Some(Ok(chain)) = found else { return Ok(()) };
         setup.config.chain = Some(chain);
     }
     let watched = Watched::start(setup.sources(), setup.config.clone(), Some(Arc::clone(&setup.wake)))?;
