@@ -86,12 +86,12 @@ fn as_text(fork: &Fork) -> String {
         let more = blocks.len().saturating_sub(SHOWN.0);
         shown.join(" ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
     };
-    let connects = if joined.is_empty() { String::new() } else { format!("\n  connects {}", steps(joined)) };
     let (at, fork) = (EventAt(tip), EventAt(ancestor));
     format!(
         "{at}, {distance} away: forks above {fork}, weighs {weight} from there, the tip {weight_of_tip}\n  \
-         disconnects {}{connects}",
-        steps(left)
+         disconnects {}\n  connects {}",
+        steps(left),
+        steps(joined)
     )
 }
 
@@ -173,6 +173,7 @@ pub(crate) async fn run(flags: ForksFlags, interrupted: impl Future<Output = ()>
         () = stop => None,
         printed = printing => printed,
     };
+    reporter.say("ended", format_args!("{}", handle.stopped().await));
     if let Some(last) = handle.latest_snapshot() {
         if let Some(forks) = Forks::of(&last.value.chain).filter(|forks| printed.as_ref() != Some(forks)) {
             forks.print(&reporter);
