@@ -193,6 +193,12 @@ impl Lines {
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
+    /// Whether a line could not be written: all later ones are lost too, and those before were written.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        *self.closed.borrow()
+    }
+
     fn out(&self) -> MutexGuard<'_, Out> {
         self.out.lock().unwrap_or_else(PoisonError::into_inner)
     }

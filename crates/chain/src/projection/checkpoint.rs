@@ -9,25 +9,34 @@
 //! the checkpoint to start again, with all other data that was derived from the lost branch. The more headers a
 //! checkpoint has, the deeper the reorgs that it survives.
 //!
-//! It is written as JSON lines, the whole file each time: to a new file in the same directory, which is synced and
-//! renamed into place; then, on Unix, the directory is synced. A checkpoint is small (the kept headers, and what projections need
-//! at them) and is always read whole. A database would add locks and recovery, and people can read lines. A checksum
-//! over all bytes is at the end: a truncated or changed file is reported, never used.
+//! It is written as JSON lines, the whole file each time: to a new hidden file in the same directory, which is synced and
+//! renamed into place; then, on Unix, the directory is synced. A checkpoint is small (the kept headers, and what
+//! projections need at them; at most 256 MiB) and is always read whole. A database would add recovery, and people can read
+//! lines. A checksum over all bytes is at the end: a truncated or changed file is reported, never used.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+mod errors;
+mod place;
+
+use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use watchkeeper::report::one_line;
+
 use crate::adapter::ChainIdentity;
-use crate::{ChainConfig, Hash, Header, Height, Start};
-use watchkeeper::report::debug_as_text;
+use crate::{ChainConfig, Header, Start};
+
+pub use errors::{LoadError, SaveError};
+pub use place::{CheckpointLock, lock};
+
+use errors::LARGEST;
 
 /// The first line has this, so that other files are recognised.
 const FORMAT: &str = "watchkeeper-chain checkpoint";
 const VERSION: u32 = 1;
+/// Bytes of a reason in a message.
+const REASON: usize = 200;
 
 /// A branch and the state of an app at each of its blocks.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,88 +72,10 @@ struct End {
     sum: String,
 }
 
-/// A checkpoint was not written; the previous one, if any, is still whole.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum SaveError {
-    /// An I/O error.
-    #[error("cannot write the checkpoint {}: leave room for it in a folder that can be written to", path.display())]
-    Io {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The state cannot be written as JSON.
-    #[error("the state has no JSON form: fix its Serialize implementation")]
-    State(#[from] serde_json::Error),
-    /// The list of headers is empty.
-    #[error("a checkpoint without headers cannot be resumed: save one after the first block")]
-    NoHeaders,
-    /// Two consecutive headers are not parent and child.
-    #[error(
-        "a checkpoint whose headers are no chain cannot be resumed: block {hash:.8} at height {height} is not the \
-         child of the one before, so give them in order and without a gap"
-    )]
-    Gap {
-        /// The upper one.
-        hash: Hash,
-        /// Its height.
-        height: Height,
-    },
-}
-
-debug_as_text!(SaveError);
-
-/// A checkpoint cannot be loaded.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// An I/O error.
-    #[error("cannot read the checkpoint {}: make it readable, or give another path", path.display())]
-    Io {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is no checkpoint.
-    #[error("{} is no checkpoint: give another path, or move the file away", path.display())]
-    Foreign {
-        /// Where.
-        path: PathBuf,
-    },
-    /// Another version of this program wrote it.
-    #[error("the checkpoint {} has version {found}, this program reads {VERSION}: remove it to start again", path.display())]
-    Version {
-        /// Where.
-        path: PathBuf,
-        /// Its version.
-        found: u32,
-    },
-    /// Its end is missing.
-    #[error("the checkpoint {} is truncated: remove it to start again", path.display())]
-    Truncated {
-        /// Where.
-        path: PathBuf,
-    },
-    /// Its content is damaged.
-    #[error("the checkpoint {} is damaged in line {line}: {reason}; remove it to start again", path.display())]
-    Corrupt {
-        /// Where.
-        path: PathBuf,
-        /// In which line, from 1.
-        line: usize,
-        /// What is wrong.
-        reason: String,
-    },
-}
-
-debug_as_text!(LoadError);
-
 impl<S: Serialize> Checkpoint<S> {
-    /// Writes it to `path`. It replaces the previous checkpoint only when it is complete. Blocks its thread: call it
-    /// where that is allowed.
+    /// Writes it to `path`. It replaces the previous checkpoint only when it is complete. A new file can be read by its
+    /// owner alone; one that replaces another has its permissions, on Unix. A symbolic link stays. Of two that write
+    /// concurrently the last one counts: let an app [`lock`] its file. Blocks its thread: call it where that is allowed.
     ///
     /// # Errors
     ///
@@ -157,12 +88,10 @@ impl<S: Serialize> Checkpoint<S> {
             return Err(SaveError::Gap { hash, height });
         }
         let text = self.lines()?;
-        let temporary = temporary(path);
-        let io = |source| SaveError::Io { path: path.to_owned(), source };
-        let mut file = File::create(&temporary).map_err(io)?;
-        file.write_all(&text).and_then(|()| file.sync_all()).map_err(io)?;
-        fs::rename(&temporary, path).map_err(io)?;
-        sync_directory_of(path).map_err(io)
+        if text.len() > LARGEST {
+            return Err(SaveError::TooLarge { size: text.len() });
+        }
+        place::replace(path, &text)
     }
 
     fn lines(&self) -> Result<Vec<u8>, serde_json::Error> {
@@ -199,38 +128,6 @@ fn gap(headers: &[Header]) -> Option<usize> {
     headers.windows(2).position(|pair| !is_child(pair)).map(|lower| lower + 1)
 }
 
-/// Makes a rename to `path` durable.
-#[cfg(unix)]
-fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new("."))).and_then(|directory| directory.sync_all())
-}
-
-/// Other systems open no directory as a file.
-#[cfg(not(unix))]
-fn sync_directory_of(_path: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-/// Checks that a checkpoint can be written to `path`, before there is one: makes the new file beside it, and removes it.
-/// What is at `path` stays as it is. Blocks its thread.
-///
-/// # Errors
-///
-/// [`SaveError::Io`]: it cannot.
-pub fn check_path(path: &Path) -> Result<(), SaveError> {
-    let temporary = temporary(path);
-    let made = File::create(&temporary).and_then(|_| fs::remove_file(&temporary));
-    made.map_err(|source| SaveError::Io { path: path.to_owned(), source })
-}
-
-/// In the same directory, so that the rename stays within one file system.
-fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    name.into()
-}
-
 /// FNV-1a over all bytes: it finds accidental changes, not malicious ones.
 fn sum(text: &[u8]) -> String {
     let sum = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
@@ -244,20 +141,21 @@ impl<S: DeserializeOwned> Checkpoint<S> {
     ///
     /// # Errors
     ///
-    /// [`LoadError`]: the file is not a whole checkpoint.
+    /// [`LoadError`]: there is something else than a whole checkpoint.
     pub fn load(path: &Path) -> Result<Option<Self>, LoadError> {
-        match fs::read(path) {
-            Ok(text) => Self::parse(path, &text).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(LoadError::Io { path: path.to_owned(), source }),
-        }
+        place::read(path)?.map(|text| Self::parse(path, &text)).transpose()
     }
 
     fn parse(path: &Path, text: &[u8]) -> Result<Self, LoadError> {
         let path = || path.to_owned();
         let foreign = || LoadError::Foreign { path: path() };
         let truncated = || LoadError::Truncated { path: path() };
-        let corrupt = |line: usize, reason: String| LoadError::Corrupt { path: path(), line, reason };
+        let corrupt = |line: usize, reason: String| LoadError::Corrupt {
+            path: path(),
+            line,
+            // The parser repeats texts of the file.
+            reason: one_line(&reason, REASON),
+        };
         let mut lines = text.split_inclusive(|byte| *byte == b'\n');
         let first = lines.next().ok_or_else(truncated)?;
         let kind: Kind = serde_json::from_slice(first).map_err(|_| foreign())?;

@@ -150,7 +150,7 @@ impl Condition {
         Self { kind, text }
     }
 
-    /// It is on a chain of another id than the one that is searched for.
+    /// It is on another chain than the one that is searched for.
     pub(super) fn not_on(wanted: &str, found: &str) -> Self {
         let text = format!("is on chain {found}, not on {wanted}: not believed");
         Self { kind: Kind::OtherChain(found.to_owned()), text }

@@ -1,6 +1,5 @@
 //! Follows real endpoints until it is interrupted.
 
-use std::cell::Cell;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use watchkeeper_chain::{Detail, Header};
 use watchkeeper_chain_ethereum::{Address, AddressError};
 use watchkeeper_console::{Look, Table};
 
+use super::chain_id::{Elsewhere, Wanted};
 use super::checkpoint::{Checkpoint, Keeper};
 use super::heads;
 use super::report::Reporter;
@@ -66,26 +66,35 @@ fn accounts(texts: &[String]) -> Result<Vec<Address>, SetupError> {
 /// Finds the chain of the flags and of the checkpoint, and goes on where that ends. `None` if it was interrupted.
 async fn begin(
     setup: &mut Setup,
-    chain_id: Option<u64>,
+    NodeFlags { chain_id, from, .. }: &NodeFlags,
     accounts: &Accounts,
     kept: Option<(&Keeper, Checkpoint)>,
     interrupted: impl Future<Output = ()>,
 ) -> Result<Option<Wallets<Ether>>, SetupError> {
-    if let Some((keeper, last)) = &kept {
-        keeper.fits(last, chain_id, accounts)?;
-    }
-    if chain_id.is_some() || kept.is_some() {
-        let Some(found) = setup.find_chain(chain_id, interrupted).await else { return Ok(None) };
-        setup.config.chain = Some(found);
-    }
-    let Some((keeper, last)) = kept else { return Ok(Some(no_wallets())) };
-    if let Some(found) = &setup.config.chain {
-        keeper.is_of(&last.identity, found)?;
+    let Some((keeper, last)) = kept else {
+        if let Some(id) = *chain_id {
+            // Nodes on other chains are waited for.
+            let found = setup.find_chain(Wanted::Id(id), interrupted).await;
+            let Some(Ok(found)) = found else { return Ok(None) };
+            setup.config.chain = Some(found);
+        }
+        return Ok(Some(no_wallets()));
+    };
+    keeper.fits(&last, *chain_id, accounts)?;
+    let wanted = Wanted::Exactly { chain: last.identity.clone(), given: chain_id.is_some() };
+    match setup.find_chain(wanted, interrupted).await {
+        None => return Ok(None),
+        Some(Err(Elsewhere(found))) => return Err(keeper.other_chain(&last.identity, found).into()),
+        Some(Ok(_)) => {}
     }
     setup.config = last.resume(&setup.config);
     let wallets = keeper.restore(last.state.record)?;
-    if let Some(Header { height, hash, .. }) = last.headers.last() {
-        setup.reporter.say("resumed", format_args!("after block {height} ({hash:.8})"));
+    if let [lowest, .., Header { height, hash, .. }] | [lowest @ Header { height, hash, .. }] =
+        &last.headers[..]
+    {
+        let from = if from.is_some() { "; --from does not count" } else { "" };
+        setup.reporter.say("resumed", format_args!("after block {height} ({hash:.8}){from}"));
+        setup.reporter.begins_with(lowest.hash, keeper.if_nodes_are_right());
     }
     Ok(Some(wallets))
 }
@@ -113,19 +122,19 @@ pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()
     let detail = if wallet.is_empty() { Detail::Transactions } else { Detail::Results };
     let (keeper, last) = flags.checkpoint.map(Keeper::open).transpose()?.unzip();
     let mut setup = flags.nodes.open(detail)?;
-    let NodeFlags { interval, chain_id, .. } = flags.nodes;
+    let interval = flags.nodes.interval;
     let accounts =
         Accounts::new(wallet, setup.local.iter().chain(&setup.public).cloned().collect(), interval);
-    let (reporter, is_read) = (Arc::clone(&setup.reporter), Cell::new(true));
+    let reporter = Arc::clone(&setup.reporter);
     let interrupted = async {
         tokio::select! {
             () = interrupted => {}
-            () = reporter.unread() => is_read.set(false),
+            () = reporter.unread() => {}
         }
     };
     tokio::pin!(interrupted);
     let kept = keeper.as_ref().zip(last.flatten());
-    let Some(wallets) = begin(&mut setup, chain_id, &accounts, kept, &mut interrupted).await? else {
+    let Some(wallets) = begin(&mut setup, &flags.nodes, &accounts, kept, &mut interrupted).await? else {
         accounts.report(None, &reporter);
         return Ok(());
     };
@@ -147,10 +156,11 @@ pub(crate) async fn run(flags: FollowFlags, interrupted: impl Future<Output = ()
         std::future::pending().await
     };
     let keeping = async {
-        match &keeper {
-            Some(keeper) => keeper.follow(handle.clone(), &accounts, &is_read, &reporter).await,
-            None => Ok(()),
-        }
+        let Some(keeper) = &keeper else { return Ok(()) };
+        let kept = keeper.follow(handle.clone(), &accounts, &reporter).await;
+        // It may have failed before the end.
+        let _ = watched.runtime.stop().await;
+        kept
     };
     let is_table = flags.table && Look::of_stdout() != Look::Lines;
     let printing = async {

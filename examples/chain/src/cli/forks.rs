@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use watchkeeper_chain::{ChainView, Detail, Fork, Hash, Header, Height, Path};
 
+use super::chain_id::Wanted;
 use super::event::{EventAt, header};
 use super::heads;
 use super::report::Reporter;
@@ -85,12 +86,12 @@ fn as_text(fork: &Fork) -> String {
         let more = blocks.len().saturating_sub(SHOWN.0);
         shown.join(" ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
     };
-    let connects = if joined.is_empty() { String::new() } else { format!("\n  connects {}", steps(joined)) };
     let (at, fork) = (EventAt(tip), EventAt(ancestor));
     format!(
         "{at}, {distance} away: forks above {fork}, weighs {weight} from there, the tip {weight_of_tip}\n  \
-         disconnects {}{connects}",
-        steps(left)
+         disconnects {}\n  connects {}",
+        steps(left),
+        steps(joined)
     )
 }
 
@@ -128,8 +129,10 @@ pub(crate) async fn run(flags: ForksFlags, interrupted: impl Future<Output = ()>
         }
     };
     tokio::pin!(interrupted);
-    if chain_id.is_some() {
-        let Some(chain) = setup.find_chain(chain_id, &mut interrupted).await else { return Ok(()) };
+    if let Some(id) = chain_id {
+        // Nodes on other chains are waited for.
+        let found = setup.find_chain(Wanted::Id(id), &mut interrupted).await;
+        let Some(Ok(chain)) = found else { return Ok(()) };
         setup.config.chain = Some(chain);
     }
     let watched = Watched::start(setup.sources(), setup.config.clone(), Some(Arc::clone(&setup.wake)))?;
@@ -170,6 +173,7 @@ pub(crate) async fn run(flags: ForksFlags, interrupted: impl Future<Output = ()>
         () = stop => None,
         printed = printing => printed,
     };
+    reporter.say("ended", format_args!("{}", handle.stopped().await));
     if let Some(last) = handle.latest_snapshot() {
         if let Some(forks) = Forks::of(&last.value.chain).filter(|forks| printed.as_ref() != Some(forks)) {
             forks.print(&reporter);

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use watchkeeper::subscription::RecvError;
 use watchkeeper::{ObservationBatch, ObservationFailure, ObservationHandle, ObservationSnapshot};
-use watchkeeper_chain::Detail;
+use watchkeeper_chain::{Detail, Hash};
 use watchkeeper_console::{Hold, Lines, Style};
 
 use super::condition::{Condition, Conditions, Note};
@@ -25,6 +26,10 @@ pub(crate) struct Reporter {
     wanted: Detail,
     /// The number of the batch of events that is printed next.
     next: watch::Sender<u64>,
+    /// Whether events were dropped before they could be printed.
+    missed: AtomicBool,
+    /// The block where a checkpoint begins, and what helps if a node is on a branch without it.
+    begins: OnceLock<(Hash, String)>,
 }
 
 impl Reporter {
@@ -35,7 +40,8 @@ impl Reporter {
     fn to(out: impl Write + Send + 'static, json: bool) -> Self {
         let style = if json { Style::Json } else { Style::Plain };
         let lines = Lines::to(out, style).kind_width(7);
-        Self { lines, wanted: Detail::Results, next: watch::Sender::new(0) }
+        let (next, missed, begins) = (watch::Sender::new(0), AtomicBool::new(false), OnceLock::new());
+        Self { lines, wanted: Detail::Results, next, missed, begins }
     }
 
     /// Blocks are expected to be read this far.
@@ -46,6 +52,21 @@ impl Reporter {
     /// Waits until a line cannot be written any more: nobody reads the pipe, or the disk is full.
     pub(crate) async fn unread(&self) {
         self.lines.closed().await;
+    }
+
+    /// Whether every line so far could be written.
+    pub(crate) fn is_read(&self) -> bool {
+        !self.lines.is_closed()
+    }
+
+    /// Whether events were dropped before they could be printed.
+    pub(crate) fn has_missed(&self) -> bool {
+        self.missed.load(Ordering::Relaxed)
+    }
+
+    /// Says what helps with an event about a node on a branch without this block, with which a checkpoint begins.
+    pub(crate) fn begins_with(&self, lowest: Hash, fix: String) {
+        let _ = self.begins.set((lowest, fix));
     }
 
     /// Leaves lines out while a table has the terminal.
@@ -66,12 +87,8 @@ impl Reporter {
 
     /// Prints every event, until the observation ends; also earlier ones that the history still has.
     pub(crate) async fn follow(&self, handle: ObservationHandle<Observer>) {
-        let mut events = handle.subscribe();
-        let next = events.cursor().seq();
-        for batch in handle.history().iter().filter(|batch| batch.seq < next) {
-            self.batch(batch);
-        }
-        self.next.send_replace(next);
+        let now = handle.subscribe();
+        let mut events = handle.subscribe_from(now.cursor().at(0)).unwrap_or(now);
         loop {
             match events.recv().await {
                 Ok(batch) => {
@@ -83,6 +100,7 @@ impl Reporter {
                     return self.say("ended", format_args!("{reason}"));
                 }
                 Err(missed) => {
+                    self.missed.store(true, Ordering::Relaxed);
                     // Missed events are never printed: a wait for them must end.
                     self.next.send_replace(events.cursor().seq());
                     self.say("missed", format_args!("{missed}"));
@@ -93,9 +111,24 @@ impl Reporter {
 
     fn batch(&self, batch: &ObservationBatch<Event>) {
         for event in &batch.events {
-            let json = || json!({ "cycle": batch.cycle, "event": as_json(event, self.wanted) });
-            self.line(batch.observed_at, "chain", &as_text(event, self.wanted), json);
+            let fix = self.fix(event);
+            let json = || {
+                let mut json = json!({ "cycle": batch.cycle, "event": as_json(event, self.wanted) });
+                if let Some(fix) = fix {
+                    json["fix"] = fix.into();
+                }
+                json
+            };
+            let text = as_text(event, self.wanted);
+            let text = fix.map_or_else(|| text.clone(), |fix| format!("{text}; {fix}"));
+            self.line(batch.observed_at, "chain", &text, json);
         }
+    }
+
+    fn fix(&self, event: &Event) -> Option<&str> {
+        let Event::FinalityBreached { finalised, .. } = event else { return None };
+        let (_, fix) = self.begins.get().filter(|(lowest, _)| *lowest == finalised.hash)?;
+        Some(fix)
     }
 
     /// Waits until [`follow`](Self::follow) has printed all events up to a snapshot, so that lines about the snapshot

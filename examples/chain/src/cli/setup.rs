@@ -10,12 +10,11 @@ use tokio::sync::Notify;
 use watchkeeper::report::debug_as_text;
 use watchkeeper::{ObservationHandle, ObservationRuntimeError, ObservedSource};
 use watchkeeper_chain::adapter::ChainIdentity;
-use watchkeeper_chain::projection::checkpoint::SaveError;
 use watchkeeper_chain::projection::wallet::AddWalletError;
 use watchkeeper_chain::{ChainConfig, ChainSource, ChainView, Detail, Height, Start};
 use watchkeeper_chain_ethereum::{Address, Endpoint, EndpointError, EthereumClient, NewHeads};
 
-use super::chain_id::Search;
+use super::chain_id::{Elsewhere, Search, Wanted};
 use super::checkpoint::CheckpointError;
 use super::condition::without_time;
 use super::report::Reporter;
@@ -38,7 +37,7 @@ pub(crate) struct NodeFlags {
     pub(crate) chain_id: Option<u64>,
     /// The height to begin at [default: 64 blocks below the head]
     #[arg(long, value_name = "HEIGHT", allow_negative_numbers = true)]
-    from: Option<Height>,
+    pub(crate) from: Option<Height>,
     /// How often the nodes are asked, such as 500ms or 12s
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
     pub(crate) interval: Duration,
@@ -113,23 +112,27 @@ impl Setup {
         local.chain(public).map(|(name, source)| ObservedSource::new(name, source)).collect()
     }
 
-    /// Waits until a local node has reported the chain of this id, or any, unless `interrupted`: then prints what is
-    /// known of the nodes, and returns `None`.
+    /// Waits until a local node has reported this chain, unless `interrupted`: then prints what is known of the nodes,
+    /// and returns `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`Elsewhere`]: all local nodes are on chains that exclude this one.
     pub(crate) async fn find_chain(
         &self,
-        id: Option<u64>,
+        wanted: Wanted,
         interrupted: impl Future<Output = ()>,
-    ) -> Option<ChainIdentity> {
-        let search = Search::new(id, &self.local);
+    ) -> Option<Result<ChainIdentity, Elsewhere>> {
+        let text = wanted.text();
+        let search = Search::new(wanted, &self.local);
         tokio::select! {
             biased;
             () = interrupted => {
-                let wanted = search.wanted();
-                self.reporter.say("ended", format_args!("no local node has reported {wanted}"));
+                self.reporter.say("ended", format_args!("no local node has reported {text}"));
                 search.report(&self.public, &self.reporter);
                 None
             }
-            chain = search.find(self.config.interval, &self.reporter) => Some(chain),
+            found = search.find(self.config.interval, &self.reporter) => Some(found),
         }
     }
 
@@ -188,12 +191,6 @@ pub(crate) enum SetupError {
 }
 
 debug_as_text!(SetupError);
-
-impl From<SaveError> for SetupError {
-    fn from(error: SaveError) -> Self {
-        Self::Checkpoint(error.into())
-    }
-}
 
 pub(super) fn interval(text: &str) -> Result<Duration, &'static str> {
     const ALLOWED: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(8);

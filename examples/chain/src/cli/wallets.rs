@@ -46,6 +46,8 @@ struct WatchedAccount {
     opening: Cell<Option<Opening>>,
     /// Whether it is known from a checkpoint.
     resumed: Cell<bool>,
+    /// Whether all nodes were asked once for the opening balance without success.
+    waits: Cell<bool>,
 }
 
 /// The balance of an account where it is followed from.
@@ -89,6 +91,7 @@ impl Accounts {
             address,
             opening: Cell::new(None),
             resumed: Cell::new(false),
+            waits: Cell::new(false),
         };
         Self { followed: addresses.into_iter().enumerate().map(account).collect(), nodes, interval }
     }
@@ -106,12 +109,14 @@ impl Accounts {
 
     /// What [`restore`](Self::restore) takes; `None` while one of them is not followed yet.
     pub(crate) fn openings(&self, wallets: &WalletsView<Ether>) -> Option<Vec<(Address, Opening)>> {
-        let opening = |account: &WatchedAccount| {
-            // One that is resumed is in the record also while it waits for older blocks.
-            let is_there = account.resumed.get() || wallets.names().any(|name| name == account.name);
-            account.opening.get().filter(|_| is_there).map(|opening| (account.address, opening))
-        };
+        let opening = |account: &WatchedAccount| Some((account.address, account.followed_from(wallets)?));
         self.followed.iter().map(opening).collect()
+    }
+
+    /// The names of those that are not followed yet, and whether nodes have failed to return what one of them owns.
+    pub(crate) fn missing(&self, wallets: &WalletsView<Ether>) -> (Vec<&str>, bool) {
+        let missing = || self.followed.iter().filter(|account| account.followed_from(wallets).is_none());
+        (missing().map(|account| &*account.name).collect(), missing().any(|account| account.waits.get()))
     }
 
     /// Follows the accounts as soon as it is known where the observation begins and what they own there, until the
@@ -195,6 +200,7 @@ impl Accounts {
             if unanswered.is_final() {
                 break None;
             }
+            account.waits.set(true);
             for (nth, error) in unanswered.unreported() {
                 let (node, advice) = (&self.nodes[nth].0, advice(&error));
                 let error = lasting(error);
@@ -394,6 +400,13 @@ fn lost(fault: &Fault) -> String {
 }
 
 impl WatchedAccount {
+    /// Where it is followed from; `None` while it is not.
+    fn followed_from(&self, wallets: &WalletsView<Ether>) -> Option<Opening> {
+        // One that is resumed is in the record also while it waits for older blocks.
+        let is_there = self.resumed.get() || wallets.names().any(|name| name == self.name);
+        self.opening.get().filter(|_| is_there)
+    }
+
     /// Whether it is known at the tip, which is at this height, if that is decided.
     fn condition(&self, balance: &Result<Balance, BalanceError>, tip: Height) -> Option<Condition> {
         match balance {

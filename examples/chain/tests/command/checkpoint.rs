@@ -1,5 +1,8 @@
 //! `follow --checkpoint`: runs that go on where the last one has ended.
 
+mod faults;
+mod other_files;
+
 use std::fs;
 use std::path::Path;
 
@@ -8,8 +11,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 use watchkeeper_chain::projection::checkpoint::Checkpoint;
 
-use super::{ACCOUNT, Follow, PATIENCE, follow, following, rpc};
-use crate::fake::{FakeNode, branch, chain};
+use super::{ACCOUNT, Follow, PATIENCE, follow, following};
 use crate::misbehaving::{Misbehaving, Modes};
 
 /// The blocks that lines of events lead through. Each is connected above the one before.
@@ -78,7 +80,8 @@ async fn a_run_goes_on_over_a_reorg_that_nobody_saw() {
 
     server.reorg(3, 5);
     let second = run_until(&server, &flags, "\"reorged\"").await;
-    assert!(second.iter().any(|line| line.contains("\"resumed\":\"after block 8 (")), "{second:#?}");
+    let resumed = second.iter().find(|line| line.contains("\"resumed\":\"after block 8 (")).unwrap();
+    assert!(resumed.contains("); --from does not count\""), "{resumed}");
     branch.follow(&second);
     assert_eq!(branch.0.len(), 10);
     let whole = run_until(&server, &["--wallet", ACCOUNT], "\"height\":10,").await;
@@ -122,54 +125,21 @@ async fn a_run_that_is_killed_leaves_a_whole_file() {
             run_until(&server, &["--checkpoint", &path], "\"event\"").await;
         }
     }
+    // What killed runs leave, the next one removes.
+    run_until(&server, &["--checkpoint", &path], "\"resumed\"").await;
+    assert_eq!(names_in(&files), [".chain.checkpoint.lock", "chain.checkpoint"]);
 }
 
 fn height_of_first(line: &str) -> Option<u64> {
     serde_json::from_str::<Value>(line).unwrap()["event"]["new"][0]["height"].as_u64()
 }
 
-/// A file, flags, and what is said of it.
-type Case<'a> = (&'a [u8], &'a [&'a str], &'a str);
-
-#[tokio::test]
-async fn a_file_that_does_not_fit_is_one_error_and_stays_as_it_is() {
-    let files = tempfile::tempdir().unwrap();
-    let path = path_of(&files);
-    let server = Misbehaving::start(Modes::default()).await;
-    run_until(&server, &["--checkpoint", &path], "\"height\":3,").await;
-    let (url, good) = (server.url(), fs::read(&path).unwrap());
-    let text = String::from_utf8(good.clone()).unwrap();
-    let version = text.replacen("\"version\":1", "\"version\":2", 1);
-    let damaged = text.replacen("\"time\":100", "\"time\":101", 1);
-    assert_ne!(damaged, text);
-    // A chain of the same number with another first block.
-    let node = FakeNode::answering(chain("0x1", branch(7, 3))).await;
-    let other = rpc(&node);
-    let cases: [Case; 7] = [
-        (b"hello\n", &[], "is no checkpoint: give another path, or move the file away"),
-        (&good[..good.len() - 9], &[], "is truncated: remove it to start again"),
-        (version.as_bytes(), &[], "has version 2, this program reads 1: remove it to start again"),
-        (damaged.as_bytes(), &[], "is damaged in line "),
-        (&good, &["--chain-id", "5"], "is of chain 1 ("),
-        (&good, &["--wallet", ACCOUNT], "has other accounts: give --wallet the same ones in the same order"),
-        (&good, &["--rpc", &other], "a local node is on chain 1 ("),
-    ];
-    for (text, flags, says) in cases {
-        fs::write(&path, text).unwrap();
-        let node: &[&str] = if flags.contains(&"--rpc") { &[] } else { &["--rpc", &url] };
-        let printed = refused(&[node, flags, &["--checkpoint", &path]].concat()).await;
-        assert!(printed.contains(says) && printed.contains(&path), "{printed}");
-        assert_eq!(fs::read(&path).unwrap(), text);
-        assert_eq!(fs::read_dir(files.path()).unwrap().count(), 1, "no other file is left");
-    }
-
-    // Neither a folder nor a file in none.
-    for (path, says) in
-        [(files.path().to_str().unwrap(), "cannot read"), ("/no/such/folder/c", "cannot write")]
-    {
-        let printed = refused(&["--rpc", &url, "--checkpoint", path]).await;
-        assert!(printed.contains(&format!("{says} the checkpoint {path}: ")), "{printed}");
-    }
+/// All files of a folder.
+fn names_in(files: &tempfile::TempDir) -> Vec<String> {
+    let entries = fs::read_dir(files.path()).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_unstable();
+    names
 }
 
 /// The one line that says why a run does not begin.
@@ -179,49 +149,4 @@ async fn refused(flags: &[&str]) -> String {
     assert_eq!((output.status.code(), printed.lines().count()), (Some(1), 1), "{printed}");
     assert!(!String::from_utf8(output.stdout).unwrap().contains("event"));
     printed
-}
-
-/// The folder is moved away during the run, and is back for the last block of the second run.
-#[tokio::test]
-async fn a_file_that_cannot_be_written_any_more_is_printed_once_and_tried_again() {
-    for is_back in [false, true] {
-        let files = tempfile::tempdir().unwrap();
-        let [folder, away] = ["here", "away"].map(|name| files.path().join(name));
-        fs::create_dir(&folder).unwrap();
-        let path = folder.join("c").to_str().unwrap().to_owned();
-        let server = Misbehaving::start(Modes::default()).await;
-        let mut run = following(&server, &["--checkpoint", &path]);
-        run.says(" 3 (").await;
-        fs::rename(&folder, &away).unwrap();
-        server.grow(1);
-        run.says("unsaved cannot write the checkpoint ").await;
-        if is_back {
-            fs::rename(&away, &folder).unwrap();
-        }
-        server.grow(1);
-        run.says(" 5 (").await;
-        run.interrupt();
-        assert_eq!(run.process.wait().await.unwrap().code(), Some(i32::from(!is_back)));
-        let lines = run.rest().await;
-        assert_eq!(super::count(&lines, "unsaved "), 0, "{lines:#?}");
-        assert_eq!(super::count(&lines, "saved   up to block 5 ("), usize::from(is_back), "{lines:#?}");
-    }
-}
-
-#[tokio::test]
-async fn what_nobody_reads_is_printed_by_the_next_run() {
-    let files = tempfile::tempdir().unwrap();
-    let path = path_of(&files);
-    let server = Misbehaving::start(Modes::default()).await;
-    run_until(&server, &["--checkpoint", &path], "\"height\":3,").await;
-    let mut run = following(&server, &["--json", "--checkpoint", &path]);
-    run.says("\"resumed\"").await;
-    let Follow { mut process, lines, .. } = run;
-    drop(lines);
-    server.grow(1);
-    assert!(timeout(PATIENCE, process.wait()).await.unwrap().unwrap().success());
-    let kept = Checkpoint::<IgnoredAny>::load(Path::new(&path)).unwrap().unwrap();
-    assert_eq!(kept.headers.last().unwrap().height, 3);
-    let next = run_until(&server, &["--checkpoint", &path], "\"height\":4,").await;
-    assert_eq!(next.iter().find_map(|line| height_of_first(line)), Some(4));
 }

@@ -35,7 +35,7 @@ async fn live_branches_are_printed_with_the_way_from_the_tip() {
     forks.says("  connects 5 (").await;
     forks.interrupt();
     let lines = forks.rest().await;
-    for text in ["the tip is 7 (", "rpc1 at 6;", "rpc2 at 7;"] {
+    for text in ["the tip is 7 (", "  ended   stop was requested", "rpc1 at 6;", "rpc2 at 7;"] {
         assert_ne!(count(&lines, text), 0, "no {text}: {lines:#?}");
     }
 }
@@ -73,7 +73,7 @@ async fn a_time_ends_it_and_json_has_the_blocks_of_the_way() {
         let flags = [&["forks", "--interval", "20ms", "--rpc", &urls[0]][..], &end].concat();
         let output = timeout(PATIENCE, command(&flags).output()).await.unwrap().unwrap();
         let printed = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{printed}");
+        assert!(output.status.success() && printed.contains("  ended   stop was requested\n"), "{printed}");
         // A short time may be over before a node has answered.
         let is_there = printed.contains("the tip is 6 (") && printed.contains("; no other branch is live\n");
         assert!(is_there || end[0] == "--for", "{printed}");

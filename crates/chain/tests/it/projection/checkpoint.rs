@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use watchkeeper_chain::adapter::ChainIdentity;
-use watchkeeper_chain::projection::checkpoint::{Checkpoint, LoadError, SaveError};
+use watchkeeper_chain::projection::checkpoint::{Checkpoint, LoadError, SaveError, lock};
 use watchkeeper_chain::{Agreement, Header};
 
 use super::{Tree, numbered};
@@ -63,15 +63,110 @@ fn a_checkpoint_is_read_as_it_was_written() {
 #[test]
 fn a_checkpoint_that_cannot_be_written_leaves_the_old_one() {
     let scratch = Scratch::new();
-    let path = scratch.path("c");
-    sample().save(&path).unwrap();
-    // A directory is in the place of the new file.
-    fs::create_dir(scratch.path("c.new")).unwrap();
+    // The name of the new file is longer, and then too long.
+    let path = scratch.path(&"c".repeat(250));
+    fs::write(&path, written()).unwrap();
     let error = Checkpoint { state: Vec::<u128>::new(), ..sample() }.save(&path).unwrap_err();
     assert!(matches!(error, SaveError::Io { .. }), "{error}");
     assert_eq!(Checkpoint::load(&path).unwrap(), Some(sample()));
     let nowhere = sample().save(&scratch.path("no/such/directory")).unwrap_err();
     assert!(nowhere.to_string().contains("no/such/directory"), "{nowhere}");
+}
+
+/// Whatever has the name of a new file already is not written to, and other names are not used.
+#[cfg(unix)]
+#[test]
+fn other_files_stay_as_they_are() {
+    let scratch = Scratch::new();
+    let path = scratch.path("c");
+    let mine = ["c.new", ".c.new", "c.1.2.new", ".c.1.x.new", ".c..2.new", ".c.1.2.3.new", ".c.new.1.2.new"];
+    for name in mine {
+        fs::write(scratch.path(name), "mine").unwrap();
+    }
+    // Those that a process of this number may have left.
+    let left: Vec<_> =
+        (0..256).map(|nth| scratch.path(&format!(".c.{}.{nth}.new", std::process::id()))).collect();
+    for link in &left {
+        std::os::unix::fs::symlink(scratch.path("c.new"), link).unwrap();
+    }
+    fs::write(scratch.path(".c.1.2.new"), "of a process that was killed").unwrap();
+    let held = lock(&path).unwrap();
+    sample().save(&path).unwrap();
+    drop(held);
+    assert_eq!(Checkpoint::load(&path).unwrap(), Some(sample()));
+    for name in mine {
+        assert_eq!(fs::read(scratch.path(name)).unwrap(), b"mine", "{name}");
+    }
+    assert!(left.iter().all(|link| link.is_symlink()));
+    let count = fs::read_dir(path.parent().unwrap()).unwrap().count();
+    assert_eq!(count, mine.len() + left.len() + 2, "the checkpoint and its lock");
+}
+
+/// ```text
+/// link -> to -> folder/c          (which is not there at first)
+/// ```
+#[cfg(unix)]
+#[test]
+fn links_and_permissions_stay() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.path("folder")).unwrap();
+    let (link, target) = (scratch.path("link"), scratch.path("folder/c"));
+    symlink("folder/c", scratch.path("to")).unwrap();
+    symlink("to", &link).unwrap();
+    let mode = || fs::metadata(&target).unwrap().permissions().mode() & 0o777;
+    sample().save(&link).unwrap();
+    assert_eq!(mode(), 0o600, "a new file is for its owner");
+    for kept in [0o640, 0o400, 0o644] {
+        fs::set_permissions(&target, PermissionsExt::from_mode(kept)).unwrap();
+        sample().save(&link).unwrap();
+        assert_eq!(mode(), kept);
+    }
+    assert!(link.is_symlink() && scratch.path("to").is_symlink());
+    assert_eq!(Checkpoint::load(&link).unwrap(), Some(sample()));
+    // It is one file by any name.
+    let _held = lock(&target).unwrap();
+    assert!(matches!(lock(&link), Err(SaveError::InUse { .. })));
+    symlink("loop", scratch.path("loop")).unwrap();
+    assert!(matches!(sample().save(&scratch.path("loop")), Err(SaveError::Io { .. })));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_neither_read_nor_replaced() {
+    use std::process::Command;
+    let scratch = Scratch::new();
+    let pipe = scratch.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for path in [pipe, scratch.path(""), "/dev/zero".into(), "/dev/null".into(), "..".into()] {
+        let error = Checkpoint::<Vec<u128>>::load(&path).unwrap_err();
+        assert!(matches!(error, LoadError::NotAFile { .. }), "{error:?}");
+        for error in [sample().save(&path).unwrap_err(), lock(&path).unwrap_err()] {
+            assert!(matches!(error, SaveError::NotAFile { .. }), "{error:?}");
+        }
+        assert!(!fs::metadata(&path).unwrap().is_file());
+    }
+    let large = scratch.path("large");
+    fs::File::create(&large).unwrap().set_len((256 << 20) + 1).unwrap();
+    let error = Checkpoint::<Vec<u128>>::load(&large).unwrap_err();
+    assert!(matches!(error, LoadError::TooLarge { .. }), "{error:?}");
+}
+
+/// The parser repeats what it has read.
+#[test]
+fn messages_about_a_file_are_one_short_line() {
+    let long = "x".repeat(10_000);
+    let text = String::from_utf8(written()).unwrap();
+    let headers = text.replacen("\"headers\":3", &format!("\"headers\":\"{long}\""), 1);
+    let recorded = text.replacen("\"sum\":\"", &format!("\"sum\":\"{long}"), 1);
+    let scratch = Scratch::new();
+    for (text, is_expected) in [(headers, "in line 1: "), (recorded, "in line 6: its checksum is ")] {
+        let path = scratch.path("a\nb");
+        fs::write(&path, text).unwrap();
+        let error = Checkpoint::<Vec<u128>>::load(&path).unwrap_err().to_string();
+        assert!(error.contains(is_expected) && error.contains("a\\nb"), "{error}");
+        assert!(error.lines().count() == 1 && error.len() < 800, "{error}");
+    }
 }
 
 #[test]
@@ -120,10 +215,10 @@ fn every_damage_is_detected() {
     let first = text.iter().position(|byte| *byte == b'\n').unwrap();
     for length in 0..text.len() {
         let error = load(&text[..length]).unwrap_err();
-        let expected = if length == 0 || length >= first {
-            matches!(error, LoadError::Truncated { .. })
-        } else {
-            matches!(error, LoadError::Foreign { .. })
+        let expected = match length {
+            0 => matches!(error, LoadError::Empty { .. }),
+            _ if length >= first => matches!(error, LoadError::Truncated { .. }),
+            _ => matches!(error, LoadError::Foreign { .. }),
         };
         assert!(expected, "cut at {length}: {error:?}");
     }
@@ -147,16 +242,13 @@ fn other_files_are_distinguished() {
         ("{\"format\":\"x\",\"version\":1}\n", |error| matches!(error, LoadError::Foreign { .. }), "is no"),
         (&version, |error| matches!(error, LoadError::Version { found: 2, .. }), "has version 2"),
         (&longer, |error| matches!(error, LoadError::Corrupt { line: 7, .. }), "more after the end"),
-        ("", |error| matches!(error, LoadError::Truncated { .. }), "truncated"),
+        ("", |error| matches!(error, LoadError::Empty { .. }), "is empty: remove it"),
     ];
     for (text, is_expected, says) in cases {
         let error = load(text.as_bytes()).unwrap_err();
         assert!(is_expected(&error), "{error:?}");
         assert!(error.to_string().contains(says), "{error}");
     }
-    let scratch = Scratch::new();
-    let error = Checkpoint::<Vec<u128>>::load(&scratch.path("")).unwrap_err();
-    assert!(matches!(error, LoadError::Io { .. }), "{error}");
 }
 
 /// The checkpoint has a8, a9 and a10, and all nodes have left the branch when the app restarts. With a8 on the new
