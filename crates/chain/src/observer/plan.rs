@@ -226,8 +226,10 @@ impl<T: Transaction> Situation<'_, T> {
         };
         let gaps = self.headers.gaps_of(node.name(), &head).into_iter();
         let gap = gaps.filter(open).min_by_key(|gap| gap.height)?;
-        // The node is most likely on the heaviest branch, unless it was seen on another one.
-        let heaviest = graph.tips().max_by_key(|tip| graph.total_work(&tip.hash))?;
+        // The node is most likely on the heaviest branch, unless it was seen on another one. A branch without the last
+        // final block may be the heaviest, as it is walked to its end: a node that was not seen there is not on it.
+        let followed = graph.tips().filter(|tip| !self.leaves_anchor(graph, tip));
+        let heaviest = followed.max_by_key(|tip| graph.total_work(&tip.hash))?;
         let elsewhere =
             node.linked().filter(|block| graph.is_on_branch(&block.hash, &heaviest.hash) == OnBranch::No);
         let reach = elsewhere.unwrap_or(heaviest).height;

@@ -17,6 +17,7 @@ mod graph;
 mod graph_model;
 mod lies;
 mod logs;
+mod lost_branches;
 mod nodes;
 mod observer_model;
 mod projection;
