@@ -1,5 +1,7 @@
 //! All facts about a chain, and how answers change them. No I/O here: the time is an argument.
 
+mod lost;
+
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -200,6 +202,9 @@ impl<T: Transaction> ChainFacts<T> {
                 Some(answer.err().unwrap_or_else(|| ChainError::Empty { endpoint: name.to_string() }))
             }
             Found::Headers { head, headers, gap, error } => self.filled(name, head, &headers, gap, error),
+            Found::OnBranch { block, head, there } => {
+                there.map(|there| self.placed(name, &block, head, there.as_ref())).err()
+            }
             Found::Ahead { headers, error } => self.filled_ahead(name, &headers, error),
             Found::Off { head, root } => {
                 self.diverged(name, head, root);
@@ -331,7 +336,8 @@ impl<T: Transaction> ChainFacts<T> {
         if let Some(invalid) = invalid {
             node.is_contradicted_below(head, invalid);
         }
-        if let Some(highest) = headers.last().filter(|highest| graph.contains(&highest.hash)) {
+        // The last ones may be more than are kept of the node.
+        if let Some(highest) = headers.iter().rev().find(|header| graph.contains(&header.hash)) {
             node.is_linked_at(*highest, graph, self.branch.anchor().as_ref());
         }
         // A node that returned some headers has made progress: that it was late is no error.
@@ -403,6 +409,7 @@ impl<T: Transaction> ChainFacts<T> {
         self.quarantine();
         self.raise_anchor();
         self.quarantine();
+        self.make_room();
         self.watch_tip();
         self.settle_blocks(now);
     }

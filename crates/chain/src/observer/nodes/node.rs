@@ -45,6 +45,8 @@ pub(in crate::observer) struct NodeFacts {
     asked_head: AskedHead,
     /// The last block of its branch that is in the graph: its head, or the highest header that it returned for a gap.
     linked: Option<Header>,
+    /// The head with which `linked` was last known to be on its branch, or not.
+    branch_asked: Option<Hash>,
     rise: Rise,
     finality: FinalReports,
     /// How many consecutive requests for headers failed, were late or returned none.
@@ -75,6 +77,7 @@ impl NodeFacts {
             heads: Heads::default(),
             asked_head: AskedHead::default(),
             linked: None,
+            branch_asked: None,
             rise: Rise::default(),
             finality: FinalReports::default(),
             empty_responses: 0,
@@ -341,6 +344,27 @@ impl NodeFacts {
         if self.is_honest() && goes_on {
             self.linked = Some(header);
         }
+    }
+
+    /// Whether it has to be asked if the last linked block is still on its branch: not since it has this head.
+    pub(in crate::observer) fn owes_branch(&self, head: &Hash) -> bool {
+        self.branch_asked.as_ref() != Some(head)
+    }
+
+    /// When its head was `head`, it had the block `there` in the place of `block`. Whether it has left the branch of its
+    /// last linked block. One that has no block there has not answered: its head is higher.
+    pub(in crate::observer) fn is_on_branch(
+        &mut self,
+        block: &Header,
+        head: Hash,
+        there: Option<&Header>,
+    ) -> bool {
+        self.branch_asked = Some(head);
+        let has_left = there.is_some_and(|there| there != block) && self.linked.as_ref() == Some(block);
+        if has_left {
+            self.linked = None;
+        }
+        has_left
     }
 
     /// Its branch forks from the graph below the root, as it said when its head was `head`. Returns what follows, unless
