@@ -36,7 +36,7 @@ impl<T: Transaction> ChainFacts<T> {
         Self {
             headers: Headers::new(&config),
             branch: CanonicalBranch::new(&config),
-            nodes: Nodes::new(config.chain.clone()),
+            nodes: Nodes::new(&config),
             asked: Asked::default(),
             events: Vec::new(),
             config,
@@ -410,7 +410,7 @@ impl<T: Transaction> ChainFacts<T> {
         self.raise_anchor();
         self.quarantine();
         self.make_room();
-        self.watch_tip();
+        self.watch_tip(now);
         self.settle_blocks(now);
     }
 
@@ -434,9 +434,9 @@ impl<T: Transaction> ChainFacts<T> {
         }
     }
 
-    fn watch_tip(&mut self) {
-        if let Some((graph, tip)) = self.headers.graph().zip(self.branch.tip()) {
-            self.branch.note_holders(self.nodes.watch_tip(graph, &tip));
+    fn watch_tip(&mut self, now: Instant) {
+        if let Some(tip) = self.branch.tip() {
+            self.branch.note_holders(self.nodes.watch_tip(&self.headers, &tip, &self.config, now));
         }
     }
 
@@ -458,7 +458,7 @@ impl<T: Transaction> ChainFacts<T> {
         }
         self.raise_anchor();
         self.events.extend(self.headers.graph().and_then(|graph| self.branch.finalise(graph)));
-        self.watch_tip();
+        self.watch_tip(now);
         self.compare(now);
         self.branch.measure(self.nodes.goal(), self.config.lagging_after, now);
         self.prune();

@@ -23,6 +23,7 @@ mod observer_model;
 mod projection;
 mod proofs;
 mod public_target;
+mod resumed_tip;
 mod troubles;
 mod waits_by_source;
 mod weight;

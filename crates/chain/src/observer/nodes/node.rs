@@ -1,5 +1,6 @@
 //! The facts about one node.
 
+mod branch;
 mod head;
 
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::adapter::{ChainError, ChainIdentity};
 use crate::observer::probe::LONGEST_REST;
 use crate::observer::question::Purpose;
 use crate::observer::{ChainConfig, Group};
-use crate::{Detail, Graph, Hash, Header, Height, OnBranch};
+use crate::{Detail, Graph, Hash, Header, Height};
 
 /// What one node reported, and what it is to the observer. Only its methods change it.
 #[derive(Debug)]
@@ -181,6 +182,11 @@ impl NodeFacts {
         self.standing == Standing::Diverged
     }
 
+    /// Whether it has not returned a head that counts, or not for too long.
+    pub(super) fn is_unheard(&self) -> bool {
+        matches!(self.standing, Standing::Unidentified | Standing::Forgotten)
+    }
+
     /// Whether its head counts: it is on the chain, valid, not in breach and not forgotten.
     pub(in crate::observer) fn is_believed(&self) -> bool {
         self.standing.is_believed()
@@ -326,47 +332,6 @@ impl NodeFacts {
         self.width.of(wanted)
     }
 
-    /// A header that it returned is in the graph. One that is not above the last one of its branch, and not heavier,
-    /// may be of a branch that it has left, unless that one was on a branch without `anchor`, the last final block.
-    pub(in crate::observer) fn is_linked_at(
-        &mut self,
-        header: Header,
-        graph: &Graph,
-        anchor: Option<&Header>,
-    ) {
-        let returns =
-            |linked: &Header, anchor| graph.leaves(linked, anchor) && !graph.leaves(&header, anchor);
-        let goes_on = self.linked.is_none_or(|linked| {
-            graph.is_on_branch(&linked.hash, &header.hash) == OnBranch::Yes
-                || graph.total_work(&header.hash) > graph.total_work(&linked.hash)
-                || anchor.is_some_and(|anchor| returns(&linked, anchor))
-        });
-        if self.is_honest() && goes_on {
-            self.linked = Some(header);
-        }
-    }
-
-    /// Whether it has to be asked if the last linked block is still on its branch: not since it has this head.
-    pub(in crate::observer) fn owes_branch(&self, head: &Hash) -> bool {
-        self.branch_asked.as_ref() != Some(head)
-    }
-
-    /// When its head was `head`, it had the block `there` in the place of `block`. Whether it has left the branch of its
-    /// last linked block. One that has no block there has not answered: its head is higher.
-    pub(in crate::observer) fn is_on_branch(
-        &mut self,
-        block: &Header,
-        head: Hash,
-        there: Option<&Header>,
-    ) -> bool {
-        self.branch_asked = Some(head);
-        let has_left = there.is_some_and(|there| there != block) && self.linked.as_ref() == Some(block);
-        if has_left {
-            self.linked = None;
-        }
-        has_left
-    }
-
     /// Its branch forks from the graph below the root, as it said when its head was `head`. Returns what follows, unless
     /// it has a head since that is linked.
     pub(in crate::observer) fn diverged(&mut self, head: Hash, graph: &Graph) -> &'static [StandingCommand] {
@@ -446,12 +411,6 @@ impl NodeFacts {
         self.on(RootDropped);
         (self.linked, self.at_tip) = (None, AtTip::default());
         self.heads.clear();
-    }
-
-    /// Finds the last block of its branch that is in the graph; none if its branch leaves the graph.
-    pub(super) fn link(&mut self, graph: &Graph, is_gone: bool) {
-        let mut linked = [self.head(), self.linked].into_iter().flatten();
-        self.linked = linked.find(|block| graph.contains(&block.hash)).filter(|_| !is_gone);
     }
 
     /// Records whether its branch has the final block. Returns what follows.
