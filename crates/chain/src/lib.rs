@@ -72,7 +72,7 @@ pub mod projection;
 
 pub use block::{Block, Detail, Hash, Header, Height, ParseHashError, Transaction, Work};
 pub use event::ChainEvent;
-pub use graph::{Branch, Fork, Graph, InsertError, Inserted, OnBranch, Path, PruneError};
+pub use graph::{Branch, Fork, ForkList, Graph, InsertError, Inserted, OnBranch, Path, PruneError};
 pub use observer::{
     Agreement, ChainConfig, ChainConfigError, ChainObserver, ChainSource, ChainState, ChainView, Group,
     NodeView, NodeWaits, Progress, ShowsChain, Start,

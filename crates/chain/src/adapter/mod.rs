@@ -162,6 +162,17 @@ pub enum ChainError {
     /// The client has no logs.
     #[error("this client has no logs: ask one that has, such as that of Ethereum")]
     NoLogs,
+    /// The node's branch has more headers beside the canonical branch than are kept of one node.
+    #[error(
+        "{endpoint} is on a branch of which more than {limit} headers are beside the canonical one: it is not followed \
+         further (give ChainConfig::headers_off_branch more if the node is right)"
+    )]
+    TooManyHeaders {
+        /// The node.
+        endpoint: String,
+        /// How many are kept.
+        limit: usize,
+    },
     /// The chain has no block.
     #[error("{endpoint} has no block: its chain is empty")]
     Empty {
@@ -188,6 +199,7 @@ impl ChainError {
             | Self::Untrue { .. }
             | Self::RangeTooLarge { .. }
             | Self::NoLogs
+            | Self::TooManyHeaders { .. }
             | Self::Empty { .. } => false,
         }
     }

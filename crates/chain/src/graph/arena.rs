@@ -73,6 +73,13 @@ impl Arena {
         self.links.get(id as usize).copied()
     }
 
+    /// What is in this place, unless it was dropped: also if the rest of its chunk is kept, or it was inserted again.
+    pub(super) fn at(&self, place: usize) -> Option<(Id, Hash, Links)> {
+        let id = Id::try_from(place).ok()?;
+        let (node, links) = (self.get(id)?, self.links(id)?);
+        (self.find(&node.hash) == Some(id)).then_some((id, node.hash, links))
+    }
+
     pub(super) fn forget(&mut self, hash: &Hash) {
         self.index.remove(hash);
     }

@@ -25,7 +25,7 @@ use chunks::Chunks;
 use skips::Skips;
 
 pub use error::{InsertError, Inserted, PruneError};
-pub use forks::Fork;
+pub use forks::{Fork, ForkList};
 pub use query::{Branch, OnBranch, Path};
 
 /// Headers from a root on, linked to their parents, in the order they were first seen.

@@ -58,6 +58,9 @@ impl<C: ChainClient> NodeAnswer<C> {
                 let Some(graph) = graph else { return Found::nothing(head, None) };
                 self.upwards(&graph, from..=to, gap, head).await
             }
+            Question::OnBranch { block, head } => {
+                Found::OnBranch { block, head, there: self.at(block.height).await }
+            }
             Question::Ahead { from, to } => {
                 let mut headers = Vec::new();
                 let end = Instant::now() + self.limit;

@@ -127,8 +127,10 @@ pub struct ChainConfig {
     /// How many headers without parents are kept. Default: 1,024.
     pub pending_limit: usize,
     /// How many headers without blocks are kept for one node: beside the canonical branch, and ahead of it. Further
-    /// ones are refused, and the node is shown as pending, until finality has passed them and they are dropped. A
-    /// longer reorg cannot be followed. Default: 65,536, some 13 MB a node.
+    /// ones are refused, and the node is shown as pending with
+    /// [`TooManyHeaders`](crate::adapter::ChainError::TooManyHeaders), until finality has passed them, or all nodes have
+    /// left a branch without the last final block: then they are dropped. A longer reorg cannot be followed, and a longer
+    /// branch without the last final block is not known to be a breach. Default: 65,536, some 13 MB a node.
     pub headers_off_branch: usize,
     /// How many heights are kept below the last final block. Default: 1,024.
     pub keep_below_final: Height,

@@ -1,5 +1,7 @@
 //! All facts about a chain, and how answers change them. No I/O here: the time is an argument.
 
+mod lost;
+
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -34,7 +36,7 @@ impl<T: Transaction> ChainFacts<T> {
         Self {
             headers: Headers::new(&config),
             branch: CanonicalBranch::new(&config),
-            nodes: Nodes::new(config.chain.clone()),
+            nodes: Nodes::new(&config),
             asked: Asked::default(),
             events: Vec::new(),
             config,
@@ -200,6 +202,9 @@ impl<T: Transaction> ChainFacts<T> {
                 Some(answer.err().unwrap_or_else(|| ChainError::Empty { endpoint: name.to_string() }))
             }
             Found::Headers { head, headers, gap, error } => self.filled(name, head, &headers, gap, error),
+            Found::OnBranch { block, head, there } => {
+                there.map(|there| self.placed(name, &block, head, there.as_ref())).err()
+            }
             Found::Ahead { headers, error } => self.filled_ahead(name, &headers, error),
             Found::Off { head, root } => {
                 self.diverged(name, head, root);
@@ -331,7 +336,8 @@ impl<T: Transaction> ChainFacts<T> {
         if let Some(invalid) = invalid {
             node.is_contradicted_below(head, invalid);
         }
-        if let Some(highest) = headers.last().filter(|highest| graph.contains(&highest.hash)) {
+        // The last ones may be more than are kept of the node.
+        if let Some(highest) = headers.iter().rev().find(|header| graph.contains(&header.hash)) {
             node.is_linked_at(*highest, graph, self.branch.anchor().as_ref());
         }
         // A node that returned some headers has made progress: that it was late is no error.
@@ -403,7 +409,8 @@ impl<T: Transaction> ChainFacts<T> {
         self.quarantine();
         self.raise_anchor();
         self.quarantine();
-        self.watch_tip();
+        self.make_room();
+        self.watch_tip(now);
         self.settle_blocks(now);
     }
 
@@ -427,9 +434,9 @@ impl<T: Transaction> ChainFacts<T> {
         }
     }
 
-    fn watch_tip(&mut self) {
-        if let Some((graph, tip)) = self.headers.graph().zip(self.branch.tip()) {
-            self.branch.note_holders(self.nodes.watch_tip(graph, &tip));
+    fn watch_tip(&mut self, now: Instant) {
+        if let Some(tip) = self.branch.tip() {
+            self.branch.note_holders(self.nodes.watch_tip(&self.headers, &tip, &self.config, now));
         }
     }
 
@@ -451,7 +458,7 @@ impl<T: Transaction> ChainFacts<T> {
         }
         self.raise_anchor();
         self.events.extend(self.headers.graph().and_then(|graph| self.branch.finalise(graph)));
-        self.watch_tip();
+        self.watch_tip(now);
         self.compare(now);
         self.branch.measure(self.nodes.goal(), self.config.lagging_after, now);
         self.prune();

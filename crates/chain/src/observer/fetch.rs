@@ -34,6 +34,12 @@ pub(super) enum Found<T> {
         head: Hash,
         root: Hash,
     },
+    /// The header in the place of `block` on the branch of a node with this head; `None` if it has none there.
+    OnBranch {
+        block: Header,
+        head: Hash,
+        there: Result<Option<Header>, ChainError>,
+    },
     /// The block, of which so much was asked for.
     Block(Header, Detail, Result<Option<Block<T>>, ChainError>),
 }
@@ -45,7 +51,7 @@ impl<T> Found<T> {
             Self::Identity(_) => Purpose::Identity,
             Self::Final(..) => Purpose::Final,
             Self::Root(_) => Purpose::Root,
-            Self::Headers { .. } | Self::Off { .. } => Purpose::Headers,
+            Self::Headers { .. } | Self::Off { .. } | Self::OnBranch { .. } => Purpose::Headers,
             Self::Ahead { .. } => Purpose::Ahead,
             Self::Block(..) => Purpose::Block,
         }
@@ -124,6 +130,7 @@ impl<T: Send + 'static> Fetches<T> {
                         Found::nothing(head, Some(error))
                     }
                     Question::Ahead { .. } => Found::Ahead { headers: Vec::new(), error: Some(error) },
+                    Question::OnBranch { block, head } => Found::OnBranch { block, head, there: Err(error) },
                     Question::Block(header, detail) => Found::Block(header, detail, Err(error)),
                 };
                 Some((node, found))

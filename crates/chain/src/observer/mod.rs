@@ -79,6 +79,11 @@ pub use waits::{NodeWaits, ShowsChain};
 /// its own ancestor, even if other nodes went back before: no node is known to have lost the tip, and the others are
 /// behind.
 ///
+/// A tip with which the observation begins ([`Start::Known`]) may have been left before. It is replaced by an ancestor
+/// once each deciding node has answered, none has the tip, and those that have an ancestor as their head have returned
+/// that one for [`lighter_after`](ChainConfig::lighter_after) answers, or for
+/// [`lighter_for`](ChainConfig::lighter_for). A node whose head rises is catching up.
+///
 /// # What is final
 ///
 /// The best block that more than half of the deciding nodes that report finality have at or below their last final

@@ -226,8 +226,10 @@ impl<T: Transaction> Situation<'_, T> {
         };
         let gaps = self.headers.gaps_of(node.name(), &head).into_iter();
         let gap = gaps.filter(open).min_by_key(|gap| gap.height)?;
-        // The node is most likely on the heaviest branch, unless it was seen on another one.
-        let heaviest = graph.tips().max_by_key(|tip| graph.total_work(&tip.hash))?;
+        // The node is most likely on the heaviest branch, unless it was seen on another one. A branch without the last
+        // final block may be the heaviest, as it is walked to its end: a node that was not seen there is not on it.
+        let followed = graph.tips().filter(|tip| !self.leaves_anchor(graph, tip));
+        let heaviest = followed.max_by_key(|tip| graph.total_work(&tip.hash))?;
         let elsewhere =
             node.linked().filter(|block| graph.is_on_branch(&block.hash, &heaviest.hash) == OnBranch::No);
         let reach = elsewhere.unwrap_or(heaviest).height;
@@ -236,14 +238,19 @@ impl<T: Transaction> Situation<'_, T> {
         if gap.height <= reach.saturating_add(1) || top.saturating_sub(reach) <= 1 {
             return Some(Question::Down { from: gap.parent, height: gap.height - 1, head });
         }
+        if !self.headers.has_room_for(node.name()) {
+            // What fills it may be a lost branch that the node has left by now: then there is room again.
+            let lost = node.linked().filter(|block| self.leaves_anchor(graph, block));
+            let block = lost.filter(|_| node.owes_branch(&head))?;
+            return Some(Question::OnBranch { block, head });
+        }
         // Headers that other nodes returned, on a branch that may be lost, must not block the node's own branch. The tip
         // never follows a branch without the last final block: it has to be walked to its end, to see the breach.
         let followed = node.linked().filter(|block| !self.leaves_anchor(graph, block));
         let ahead = followed.map_or(0, |block| block.height.saturating_sub(tip.height));
         let to = top.saturating_add(node.expected_rise()).min(reach.saturating_add(self.budget(node)));
         let question = Question::Up { from: reach + 1, to, gap, head };
-        let has_room = ahead < self.ahead_of_tip() && self.headers.has_room_for(node.name());
-        let may = has_room && walks.allow(Walks::end(&question)?, node.empty_responses());
+        let may = ahead < self.ahead_of_tip() && walks.allow(Walks::end(&question)?, node.empty_responses());
         may.then_some(question)
     }
 

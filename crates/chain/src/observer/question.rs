@@ -38,6 +38,11 @@ pub(super) enum Question {
         from: Height,
         to: Height,
     },
+    /// Whether a header is still on the branch of a node that has this head.
+    OnBranch {
+        block: Header,
+        head: Hash,
+    },
     /// So much of this block.
     Block(Header, Detail),
 }
@@ -70,7 +75,7 @@ impl Question {
             Self::Identity => Purpose::Identity,
             Self::Final(_) => Purpose::Final,
             Self::Root { .. } => Purpose::Root,
-            Self::Down { .. } | Self::Up { .. } => Purpose::Headers,
+            Self::Down { .. } | Self::Up { .. } | Self::OnBranch { .. } => Purpose::Headers,
             Self::Ahead { .. } => Purpose::Ahead,
             Self::Block(..) => Purpose::Block,
         }
@@ -81,7 +86,7 @@ impl Question {
             Self::Identity => "identity",
             Self::Final(_) => "finalised",
             Self::Root { .. } | Self::Down { .. } => "header",
-            Self::Up { .. } | Self::Ahead { .. } => "header_at",
+            Self::Up { .. } | Self::Ahead { .. } | Self::OnBranch { .. } => "header_at",
             Self::Block(..) => "block",
         }
     }

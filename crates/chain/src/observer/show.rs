@@ -28,7 +28,7 @@ pub(super) fn view<T: Transaction>(
             finalised: node.finalised(),
             agreement: agreement(headers, branch.tip(), node),
             health: node.health().clone(),
-            error: node.error().cloned(),
+            error: node.error().cloned().or_else(|| headers.too_long(node.name(), &node.head()?)),
             flaps: node.flaps(now),
         };
         shown.since_it_appeared()

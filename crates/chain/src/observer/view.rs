@@ -76,7 +76,7 @@ pub struct NodeView {
     pub health: SourceHealth,
     /// Why it did not return its head; else why it is not believed; else why less is asked of its blocks; else why it
     /// does not return what is final, after it had; else the error of another request, until it has returned its head
-    /// again and no request is open.
+    /// again and no request is open; else why its branch is not walked to its end.
     pub error: Option<ChainError>,
     /// Whether its address keeps returning to heads that it has left, as one does that is served by several backends:
     /// three times within a minute, and not yet steady for a minute. See

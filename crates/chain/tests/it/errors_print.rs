@@ -53,6 +53,9 @@ fn errors() -> Vec<(Box<dyn Error + Send + Sync>, &'static str)> {
          "n1 answered eth_call with what cannot be read (is it a node of this chain?): busy"),
         (ChainError::Untrue { endpoint: endpoint(), method, reason: reason() }.into(),
          "n1 answered eth_call with what cannot be true (ask another node): busy"),
+        (ChainError::TooManyHeaders { endpoint: endpoint(), limit: 20 }.into(),
+         "n1 is on a branch of which more than 20 headers are beside the canonical one: it is not followed further \
+          (give ChainConfig::headers_off_branch more if the node is right)"),
         (ChainError::Empty { endpoint: endpoint() }.into(), "n1 has no block: its chain is empty"),
         (ChainConfigError::Zero { field: "finality_depth" }.into(),
          "ChainConfig::finality_depth is zero: give it at least one"),

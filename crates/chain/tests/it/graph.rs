@@ -1,6 +1,6 @@
 //! The graph alone: which headers it accepts, what it answers, how it is drawn.
 
-use watchkeeper_chain::{Graph, Header, InsertError, Inserted, OnBranch, Path};
+use watchkeeper_chain::{ForkList, Graph, Header, InsertError, Inserted, OnBranch, Path};
 
 use crate::common::{Tree, branch, hash, long, name};
 
@@ -192,7 +192,7 @@ fn forks_are_seen_from_a_tip() {
     let tree = Tree::new(FORKS);
     let graph = graph(&tree, "g a1 a2 b2 a3 b3 a4 c4 c5");
     let shown = |tip: &str, height, most| -> Vec<String> {
-        let forks = graph.forks(&hash(tip), height, most).into_iter().map(|fork| {
+        let forks = graph.forks(&hash(tip), height, most).forks.into_iter().map(|fork| {
             let Path { ancestor, left, joined } = &fork.path;
             assert_eq!(fork.distance, (left.len() + joined.len()) as u64);
             let [above, left, joined] = [&[*ancestor][..], left, joined].map(names);
@@ -208,9 +208,30 @@ fn forks_are_seen_from_a_tip() {
     let others = ["b3 at a1: c5 c4 a3 a2 to b2 b3, 2:4", "a4 at a3: c5 c4 to a4, 1:2"];
     assert_eq!(shown("c5", 0, 9), others);
     assert_eq!(shown("c5", 3, 9), others[1..], "b3 is not above");
-    assert_eq!(shown("c5", 0, 2), others[1..], "b3 is the lowest");
+    assert_eq!(shown("c5", 0, 2), others, "that of the tip is not counted");
+    assert_eq!(shown("c5", 0, 1), others[1..], "b3 is the lowest");
     assert_eq!(shown("a4", 0, 9), ["b3 at a1: a4 a3 a2 to b2 b3, 2:3", "c5 at a3: a4 to c4 c5, 2:1"]);
     // Both branches above a3 go on there.
     assert_eq!(shown("a3", 0, 9), ["b3 at a1: a3 a2 to b2 b3, 2:2"]);
     assert_eq!(shown("x", 0, 9), [""; 0]);
+}
+
+/// All blocks above `a1` are tips of one height: the list was empty.
+#[test]
+fn of_more_forks_than_are_asked_for_the_first_are_listed_and_the_others_counted() {
+    let beside: Vec<String> = (0..70).map(|nth| format!("x{nth}")).collect();
+    let drawing = beside.iter().fold("g a1 a2".to_owned(), |drawing, block| format!("{drawing}\na1 {block}"));
+    let tree = Tree::new(&drawing);
+    let graph = graph(&tree, &format!("g a1 a2 {}", beside.join(" ")));
+    let shown = |tip: &str, most: usize| {
+        let ForkList { forks, left_out } = graph.forks(&hash(tip), 0, most);
+        (forks.iter().map(|fork| name(fork.tip.hash)).collect::<Vec<_>>(), left_out)
+    };
+    assert_eq!(shown("a2", 64), (beside[..64].to_vec(), 6));
+    assert_eq!(shown("a2", 70), (beside.clone(), 0));
+    assert_eq!(shown("a2", 0), (Vec::new(), 70));
+    // From the side of one of them the first branch is beside it.
+    let others = [&["a2".to_owned()][..], &beside[1..]].concat();
+    assert_eq!(shown("x0", 99), (others, 0));
+    assert_eq!(shown("unknown", 64), (Vec::new(), 0));
 }

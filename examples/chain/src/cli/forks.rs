@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 use tokio::time::sleep;
-use watchkeeper_chain::{ChainView, Detail, Fork, Hash, Header, Height, Path};
+use watchkeeper_chain::{ChainView, Detail, Fork, ForkList, Hash, Header, Height, Path};
 
 use super::chain_id::Wanted;
 use super::event::{EventAt, header};
@@ -18,7 +18,7 @@ use super::watched::Watched;
 
 /// A branch is live while its tip is at most so many blocks below the tip, and above the last final block.
 const LIVE: Height = 64;
-/// So many branches are printed at most: the highest.
+/// So many branches are printed at most: the highest. The others are counted.
 const MOST_BRANCHES: usize = 64;
 /// So many blocks of each side of a way are printed as text, and as JSON.
 const SHOWN: (usize, usize) = (6, 64);
@@ -41,6 +41,7 @@ pub(crate) struct ForksFlags {
 struct Forks {
     tip: Header,
     others: Vec<Fork>,
+    left_out: usize,
 }
 
 impl Forks {
@@ -48,7 +49,8 @@ impl Forks {
     fn of(chain: &ChainView) -> Option<Self> {
         let (graph, tip) = (chain.graph.as_ref()?, chain.tip?);
         let lowest = chain.finalised.map_or(0, |block| block.height).max(tip.height.saturating_sub(LIVE));
-        Some(Self { tip, others: graph.forks(&tip.hash, lowest, MOST_BRANCHES) })
+        let ForkList { forks: others, left_out } = graph.forks(&tip.hash, lowest, MOST_BRANCHES);
+        Some(Self { tip, others, left_out })
     }
 
     /// Whether other branches are there than when they were printed. The first time it is enough that the tip is at `head`.
@@ -70,10 +72,13 @@ impl Forks {
     fn print(&self, reporter: &Reporter) {
         let beside = if self.others.is_empty() { "no other branch is live" } else { "beside it" };
         let first = format!("the tip is {}; {beside}", EventAt(&self.tip));
-        let text = self.others.iter().fold(first, |text, fork| format!("{text}\n{}", as_text(fork)));
+        let mut text = self.others.iter().fold(first, |text, fork| format!("{text}\n{}", as_text(fork)));
+        if self.left_out > 0 {
+            text += &format!("\nand {} more, which are no higher than these", self.left_out);
+        }
         reporter.report("forks", &text, || {
             let others: Vec<Value> = self.others.iter().map(as_json).collect();
-            json!({ "forks": others, "tip": header(&self.tip) })
+            json!({ "forks": others, "left_out": self.left_out, "tip": header(&self.tip) })
         });
     }
 }

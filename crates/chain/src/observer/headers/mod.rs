@@ -3,6 +3,7 @@
 mod origins;
 mod pending;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::adapter::ChainError;
@@ -190,6 +191,32 @@ impl Headers {
     /// Whether one more header that a node reports is kept.
     pub(super) fn has_room_for(&self, node: &str) -> bool {
         self.origins.count(node) < self.limit_by_node
+    }
+
+    /// Why the branch of a node, which has this head, is not walked further: too many headers of it are kept.
+    pub(super) fn too_long(&self, node: &Arc<str>, head: &Header) -> Option<ChainError> {
+        let is_too_long = !self.has_room_for(node) && self.place(head) == Place::Waiting;
+        let (endpoint, limit) = (node.to_string(), self.limit_by_node);
+        is_too_long.then_some(ChainError::TooManyHeaders { endpoint, limit })
+    }
+
+    /// Drops the headers without blocks on branches without `anchor` that none of the blocks `needed` is above. Whether
+    /// there were any.
+    pub(super) fn drop_lost(&mut self, anchor: &Header, needed: &HashSet<Hash>) -> bool {
+        let Some(graph) = &mut self.graph else { return false };
+        let is_unneeded = |hash: &Hash| self.origins.get(hash).is_some() && !needed.contains(hash);
+        let lost = graph.tips().filter(|tip| is_unneeded(&tip.hash) && graph.leaves(tip, anchor));
+        let mut unneeded = HashSet::new();
+        for tip in lost {
+            let fork = graph.common_ancestor(&tip.hash, &anchor.hash).map_or(tip.height, |fork| fork.height);
+            let mut down = graph.down(&tip.hash, fork).map(|header| header.hash);
+            while down.next().is_some_and(|hash| is_unneeded(&hash) && unneeded.insert(hash)) {}
+        }
+        if !unneeded.is_empty() {
+            graph.remove(&unneeded);
+            self.origins.retain(|hash| graph.contains(hash));
+        }
+        !unneeded.is_empty()
     }
 
     /// The contents of a block are there.

@@ -5,6 +5,7 @@ mod final_reports;
 mod heads;
 mod node;
 mod proof;
+mod resumed;
 mod returns;
 mod rise;
 mod standing;
@@ -19,9 +20,11 @@ use tokio::time::Instant;
 use watchkeeper::source::SourceHealth;
 
 use super::headers::{Headers, Place};
-use super::{ChainConfig, Group};
+use super::{ChainConfig, Group, Start};
 use crate::adapter::{ChainError, ChainIdentity};
 use crate::{ChainEvent, Graph, Hash, Header, Height, OnBranch};
+use heads::Patience;
+use resumed::ResumedTip;
 use tip::{Hold, LagChange};
 
 pub(super) use heads::HeadChange;
@@ -35,6 +38,7 @@ pub(super) struct Nodes {
     by_name: BTreeMap<Arc<str>, NodeFacts>,
     /// When the source set and its heads were recorded last.
     recorded_at: Option<Instant>,
+    resumed: Option<ResumedTip>,
 }
 
 /// The deciding nodes that have the tip.
@@ -42,14 +46,21 @@ pub(super) struct Nodes {
 pub(super) enum Holders {
     Some,
     None,
-    /// One that had it left it. A node that is not believed any more because it fell silent did not leave the tip.
+    /// One that had it left it, or all have gone back from the one with which the observation began. A node that is not
+    /// believed any more because it fell silent did not leave the tip.
     NoneAfterOneLeft,
 }
 
 impl Nodes {
-    /// No nodes; `identity` is which chain they must be on, if that is configured.
-    pub(super) fn new(identity: Option<ChainIdentity>) -> Self {
-        Self { identity, by_name: BTreeMap::new(), recorded_at: None }
+    /// No nodes, that have to be on the configured chain, if any.
+    pub(super) fn new(config: &ChainConfig) -> Self {
+        let is_resumed = matches!(config.start, Start::Known(_));
+        Self {
+            identity: config.chain.clone(),
+            by_name: BTreeMap::new(),
+            recorded_at: None,
+            resumed: is_resumed.then(ResumedTip::default),
+        }
     }
 
     /// When the source set and its heads were recorded last.
@@ -244,13 +255,28 @@ impl Nodes {
     }
 
     /// Records which deciding nodes have the tip.
-    pub(super) fn watch_tip(&mut self, graph: &Graph, tip: &Header) -> Holders {
+    pub(super) fn watch_tip(
+        &mut self,
+        headers: &Headers,
+        tip: &Header,
+        config: &ChainConfig,
+        now: Instant,
+    ) -> Holders {
+        let Some(graph) = headers.graph() else { return Holders::None };
         let group = self.deciders();
         let (mut is_held, mut was_left) = (false, false);
         for node in self.by_name.values_mut().filter(|node| node.group() == group && node.is_believed()) {
             let hold = node.hold(graph, tip);
             (is_held, was_left) = (is_held || hold == Hold::Has, was_left || hold == Hold::Left);
         }
+        self.resumed.take_if(|_| is_held);
+        let deciding = self.by_name.values().filter(|node| node.group() == group);
+        let patience = Patience::of(config);
+        let was_left = was_left
+            || self
+                .resumed
+                .as_mut()
+                .is_some_and(|tip_before| tip_before.was_left(deciding, headers, tip, patience, now));
         match (is_held, was_left) {
             (true, _) => Holders::Some,
             (false, true) => Holders::NoneAfterOneLeft,
@@ -260,6 +286,7 @@ impl Nodes {
 
     /// The tip moved: no node has left the new one.
     pub(super) fn tip_moved(&mut self) {
+        self.resumed = None;
         self.by_name.values_mut().for_each(NodeFacts::release_tip);
     }
 

@@ -1,5 +1,6 @@
 //! The facts about one node.
 
+mod branch;
 mod head;
 
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::adapter::{ChainError, ChainIdentity};
 use crate::observer::probe::LONGEST_REST;
 use crate::observer::question::Purpose;
 use crate::observer::{ChainConfig, Group};
-use crate::{Detail, Graph, Hash, Header, Height, OnBranch};
+use crate::{Detail, Graph, Hash, Header, Height};
 
 /// What one node reported, and what it is to the observer. Only its methods change it.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub(in crate::observer) struct NodeFacts {
     asked_head: AskedHead,
     /// The last block of its branch that is in the graph: its head, or the highest header that it returned for a gap.
     linked: Option<Header>,
+    /// The head with which `linked` was last known to be on its branch, or not.
+    branch_asked: Option<Hash>,
     rise: Rise,
     finality: FinalReports,
     /// How many consecutive requests for headers failed, were late or returned none.
@@ -75,6 +78,7 @@ impl NodeFacts {
             heads: Heads::default(),
             asked_head: AskedHead::default(),
             linked: None,
+            branch_asked: None,
             rise: Rise::default(),
             finality: FinalReports::default(),
             empty_responses: 0,
@@ -176,6 +180,11 @@ impl NodeFacts {
     /// Whether its branch forks from the graph below the root.
     pub(in crate::observer) fn is_diverged(&self) -> bool {
         self.standing == Standing::Diverged
+    }
+
+    /// Whether it has not returned a head that counts, or not for too long.
+    pub(super) fn is_unheard(&self) -> bool {
+        matches!(self.standing, Standing::Unidentified | Standing::Forgotten)
     }
 
     /// Whether its head counts: it is on the chain, valid, not in breach and not forgotten.
@@ -323,26 +332,6 @@ impl NodeFacts {
         self.width.of(wanted)
     }
 
-    /// A header that it returned is in the graph. One that is not above the last one of its branch, and not heavier,
-    /// may be of a branch that it has left, unless that one was on a branch without `anchor`, the last final block.
-    pub(in crate::observer) fn is_linked_at(
-        &mut self,
-        header: Header,
-        graph: &Graph,
-        anchor: Option<&Header>,
-    ) {
-        let returns =
-            |linked: &Header, anchor| graph.leaves(linked, anchor) && !graph.leaves(&header, anchor);
-        let goes_on = self.linked.is_none_or(|linked| {
-            graph.is_on_branch(&linked.hash, &header.hash) == OnBranch::Yes
-                || graph.total_work(&header.hash) > graph.total_work(&linked.hash)
-                || anchor.is_some_and(|anchor| returns(&linked, anchor))
-        });
-        if self.is_honest() && goes_on {
-            self.linked = Some(header);
-        }
-    }
-
     /// Its branch forks from the graph below the root, as it said when its head was `head`. Returns what follows, unless
     /// it has a head since that is linked.
     pub(in crate::observer) fn diverged(&mut self, head: Hash, graph: &Graph) -> &'static [StandingCommand] {
@@ -422,12 +411,6 @@ impl NodeFacts {
         self.on(RootDropped);
         (self.linked, self.at_tip) = (None, AtTip::default());
         self.heads.clear();
-    }
-
-    /// Finds the last block of its branch that is in the graph; none if its branch leaves the graph.
-    pub(super) fn link(&mut self, graph: &Graph, is_gone: bool) {
-        let mut linked = [self.head(), self.linked].into_iter().flatten();
-        self.linked = linked.find(|block| graph.contains(&block.hash)).filter(|_| !is_gone);
     }
 
     /// Records whether its branch has the final block. Returns what follows.

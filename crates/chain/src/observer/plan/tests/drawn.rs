@@ -202,6 +202,7 @@ fn in_words(question: &Question) -> String {
         Question::Root { head, .. } => format!("root below {head}"),
         Question::Down { from, .. } => format!("down from {}", name(*from)),
         Question::Up { from, to, .. } => format!("up {from} to {to}"),
+        Question::OnBranch { block, .. } => format!("on branch {}", name(block.hash)),
         Question::Ahead { from, to } => format!("ahead {from} to {to}"),
         Question::Block(header, Detail::Results) => format!("block {}", name(header.hash)),
         Question::Block(header, detail) => format!("{detail:?} of block {}", name(header.hash)),
