@@ -230,6 +230,31 @@ impl Process {
         signal::stop(self.exit.pidfd.as_fd())
     }
 
+    /// Kills it and its group with `SIGKILL` and waits for its end, as dropping it does: for a process that several own.
+    ///
+    /// Blocks the thread until then, which takes milliseconds, and 3 s at most. Nothing happens to one that has ended. One
+    /// that may not be killed, or that the kernel holds, is left and logged.
+    pub fn kill_and_reap(&self) {
+        self.is_gone();
+    }
+
+    /// Kills it, and returns whether its thread has ended too.
+    fn is_gone(&self) -> bool {
+        let rest = self.group.kill();
+        if let Err(error) = self.signal(Signal::KILL).and(rest)
+            && self.exit.is_running()
+        {
+            tracing::warn!(pid = self.pid, %error, "a child process is left: it may not be killed");
+            return false;
+        }
+        let living = self.living.lock().unwrap_or_else(PoisonError::into_inner);
+        if living.recv_timeout(REAPED_WITHIN) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!(pid = self.pid, "a child process is left: it was killed, and something holds it");
+            return false;
+        }
+        true
+    }
+
     /// Whether it is stopped, by [`pause`](Self::pause) or by anything else.
     #[must_use]
     pub fn is_paused(&self) -> bool {
@@ -242,20 +267,11 @@ impl Process {
 /// process traces it, is left to its thread and logged.
 impl Drop for Process {
     fn drop(&mut self) {
-        let rest = self.group.kill();
-        if let Err(error) = self.signal(Signal::KILL).and(rest)
-            && self.exit.is_running()
+        if self.is_gone()
+            && let Some(thread) = self.thread.take()
         {
-            tracing::warn!(pid = self.pid, %error, "a child process is left: it may not be killed");
-            return;
+            let _ = thread.join();
         }
-        let Some(thread) = self.thread.take() else { return };
-        let living = self.living.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if living.recv_timeout(REAPED_WITHIN) == Err(mpsc::RecvTimeoutError::Timeout) {
-            tracing::warn!(pid = self.pid, "a child process is left: it was killed, and something holds it");
-            return;
-        }
-        let _ = thread.join();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
@@ -81,6 +81,7 @@ impl<A: Application> LocalDeployer<A> {
             addresses: Mutex::default(),
             ports: Mutex::default(),
             closing: CancellationToken::new(),
+            gate: RwLock::default(),
         };
         let started = LocalCluster::start(launcher, &names).await;
         started.map_err(|(node, error)| failed(&format!("start {node}"), error))

@@ -1,8 +1,9 @@
 //! Starts nodes, with what all nodes of a cluster share.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
@@ -24,7 +25,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes kept of a line that is not a node's, and of the answer to a probe.
 const LINE: usize = 2_000;
 
-/// Starts the nodes of one cluster. The ports and the directory are given up with the last reference to this.
+/// Starts the nodes of one cluster.
 pub(super) struct Launcher<A: Application> {
     pub(super) program: Arc<dyn NodeProgram<A>>,
     pub(super) deployment: A::Deployment,
@@ -37,13 +38,15 @@ pub(super) struct Launcher<A: Application> {
     pub(super) ports: Mutex<Vec<ReservedPort>>,
     /// Cancelled when the cluster is closed: every action ends then.
     pub(super) closing: CancellationToken,
+    /// Read while a process is started and registered, written while the cluster goes down. App code runs outside of it.
+    pub(super) gate: RwLock<()>,
 }
 
 /// A started process that may not be ready yet.
 pub(super) struct Launched {
     pub(super) at: NodeAddress,
-    pub(super) process: Process,
-    line: ReadyLine,
+    pub(super) process: Arc<Process>,
+    pub(super) line: ReadyLine,
 }
 
 impl<A: Application> Launcher<A> {
@@ -64,12 +67,34 @@ impl<A: Application> Launcher<A> {
         Ok(())
     }
 
-    /// Starts a node whose ports are reserved.
-    pub(super) fn launch(&self, number: u64, node: &str) -> Result<Launched, LocalError> {
-        let data = self
-            .directory
-            .data(node)
-            .map_err(|source| LocalError::Directory { path: self.directory.path().join(node), source })?;
+    /// Gives the ports and the directory up. Processes are killed before, and `gate` is written.
+    pub(super) fn give_up(&self) {
+        self.directory.remove();
+        let ports = std::mem::take(&mut *lock(&self.ports));
+        drop(ports);
+    }
+
+    /// Delays the end of the cluster until the guard is dropped.
+    fn is_open(&self) -> Result<RwLockReadGuard<'_, ()>, LocalError> {
+        let open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        if self.closing.is_cancelled() { Err(LocalError::ShutDown) } else { Ok(open) }
+    }
+
+    fn make_data(&self, node: &str) -> Result<PathBuf, LocalError> {
+        let _open = self.is_open()?;
+        let made = self.directory.data(node);
+        made.map_err(|source| LocalError::Directory { path: self.directory.path().join(node), source })
+    }
+
+    /// Starts a node whose ports are reserved. `register` gets the process before the cluster can go down: that kills what
+    /// is registered, whatever becomes of the future that waits for it.
+    pub(super) fn launch(
+        &self,
+        number: u64,
+        node: &str,
+        register: impl FnOnce(&Arc<Process>),
+    ) -> Result<Launched, LocalError> {
+        let data = self.make_data(node)?;
         let all: Vec<NodeAddress> = lock(&self.addresses).values().cloned().collect();
         let Some(at) = all.iter().find(|known| known.number == number) else {
             return Err(LocalError::ShutDown);
@@ -87,12 +112,17 @@ impl<A: Application> Launcher<A> {
             Readiness::Probe => String::new(),
             Readiness::Line(mark) | Readiness::Address(mark) => mark,
         };
+        let _open = self.is_open()?;
         let started = self
             .directory
             .open_log(node)
             .and_then(|log| Process::start_logged(while_parent_lives(&command), &mark, log));
         match started {
-            Ok((process, line)) => Ok(Launched { at: at.clone(), process, line }),
+            Ok((process, line)) => {
+                let process = Arc::new(process);
+                register(&process);
+                Ok(Launched { at: at.clone(), process, line })
+            }
             Err(source) => Err(LocalError::Spawn { node: node.to_owned(), program: program(), source }),
         }
     }
@@ -102,7 +132,7 @@ impl<A: Application> Launcher<A> {
         &self,
         launched: Launched,
         deadline: Instant,
-    ) -> Result<(Process, NodeAddress), LocalError> {
+    ) -> Result<(Arc<Process>, NodeAddress), LocalError> {
         let Launched { mut at, process, line } = launched;
         let mut exit = process.exit();
         let ended = tokio::select! {

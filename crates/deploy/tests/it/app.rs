@@ -140,6 +140,8 @@ impl NodeProgram<App> for Program {
                 command
             }
         };
+        // Its panic would fill the part of the log that an error shows.
+        command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
         if self.to_stderr {
             command.env(TO_STDERR, "1");
         }
