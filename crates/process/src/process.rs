@@ -1,5 +1,6 @@
 //! A child process, from its start to its end.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{oneshot, watch};
 
@@ -101,7 +103,8 @@ impl Process {
     ///
     /// - The system cannot start it: there is no such program, or no room for a process or a thread. The kind is that of
     ///   the system; the text names the program.
-    /// - [`InvalidInput`](io::ErrorKind::InvalidInput): `mark` has a line break, so no line can contain it.
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput): `mark` has a line break, so no line can contain it; or the command
+    ///   has a NUL byte.
     /// - [`Unsupported`](io::ErrorKind::Unsupported): `SIGCHLD` is ignored in this process, so the end of a child
     ///   would be lost.
     pub fn start(command: Command, mark: &str) -> io::Result<(Self, ReadyLine)> {
@@ -166,14 +169,7 @@ impl Process {
             drop(alive);
         })?;
         let started = start.recv().unwrap_or_else(|_| Err(io::Error::other("the starting thread died")));
-        let Started { pid, group, pidfd } = started.map_err(|error| {
-            let kind = error.kind();
-            let program = program.display();
-            io::Error::new(
-                kind,
-                format!("cannot start {program} ({error}): check that it is there and may run"),
-            )
-        })?;
+        let Started { pid, group, pidfd } = started.map_err(|error| not_started(&program, &error))?;
         let exit = Exit { status, pidfd };
         let (thread, living) = (Some(thread), Mutex::new(living));
         let process = Self { pid, group, exit, output, stopping: Mutex::new(()), thread, living };
@@ -273,6 +269,22 @@ impl Drop for Process {
             let _ = thread.join();
         }
     }
+}
+
+/// The error of a start, with what to do.
+fn not_started(program: &OsStr, error: &io::Error) -> io::Error {
+    let kind = error.kind();
+    let limits = [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    let fix = match Errno::from_io_error(error) {
+        Some(errno) if limits.contains(&errno) => {
+            "see whether the limits on processes, open files and memory are reached"
+        }
+        None if kind == io::ErrorKind::InvalidInput => {
+            "remove the NUL byte from its path, arguments, directory or variables"
+        }
+        _ => "check that it is there and may run",
+    };
+    io::Error::new(kind, format!("cannot start {} ({error}): {fix}", program.display()))
 }
 
 /// What is done with the output.
