@@ -54,11 +54,18 @@ pub enum LocalError {
         /// Why, and what to do.
         reason: &'static str,
     },
-    /// The system cannot start the program.
-    #[error(
-        "cannot start {node} from {}: see whether the limits on processes and open files are reached",
-        shown(program)
-    )]
+    /// The log of the node cannot be written.
+    #[error("cannot open the log of {node}, {}: see who owns it, and whether there is room", shown(path))]
+    Log {
+        /// Which node.
+        node: String,
+        /// The log.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system cannot start the program, or this process cannot start any: `source` says why, and what to do.
+    #[error("cannot start {node} from {}", shown(program))]
     Spawn {
         /// Which node.
         node: String,

@@ -113,11 +113,12 @@ impl<A: Application> Launcher<A> {
             Readiness::Line(mark) | Readiness::Address(mark) => mark,
         };
         let _open = self.is_open()?;
-        let started = self
-            .directory
-            .open_log(node)
-            .and_then(|log| Process::start_logged(while_parent_lives(&command), &mark, log));
-        match started {
+        let log = self.directory.open_log(node).map_err(|source| LocalError::Log {
+            node: node.to_owned(),
+            path: self.directory.log(node),
+            source,
+        })?;
+        match Process::start_logged(while_parent_lives(&command), &mark, log) {
             Ok((process, line)) => {
                 let process = Arc::new(process);
                 register(&process);
