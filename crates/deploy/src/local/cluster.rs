@@ -152,6 +152,10 @@ impl<A: Application> LocalCluster<A> {
     async fn add(&self) -> Result<String, DeployError> {
         let launcher = &self.up.launcher;
         let number = lock(&launcher.addresses).keys().last().map_or(1, |last| last + 1);
+        if number > names::MOST {
+            let problem = format!("a local cluster has at most {} nodes, and there are as many", names::MOST);
+            return Err(DeployError::InvalidDeployment(problem));
+        }
         let name = launcher.program.name(number);
         let known = self.control.find(&name).map(|_| format!("two nodes are called {name:?}"));
         if let Some(problem) = names::problem(&name).or(known) {

@@ -34,8 +34,10 @@ pub(super) struct Directory {
 impl Directory {
     pub(super) fn make(given: Option<&Path>) -> io::Result<Self> {
         if let Some(path) = given {
-            make_private(path, false)?;
-            return Ok(Self { path: path.to_owned(), temporary: Mutex::default() });
+            // A program may have another working directory.
+            let path = std::path::absolute(path)?;
+            make_private(&path, false)?;
+            return Ok(Self { path, temporary: Mutex::default() });
         }
         let directory = RunDirectory::new("watchkeeper-local-")?;
         Ok(Self { path: directory.path().to_owned(), temporary: Mutex::new(Some(directory)) })
@@ -56,6 +58,11 @@ impl Directory {
         let data = self.path().join(node).join("data");
         make_private(&data, true)?;
         Ok(data)
+    }
+
+    /// The log of a node, if it stays when the cluster has ended.
+    pub(super) fn kept_log(&self, node: &str) -> Option<PathBuf> {
+        lock(&self.temporary).is_none().then(|| self.log(node))
     }
 
     pub(super) fn log(&self, node: &str) -> PathBuf {

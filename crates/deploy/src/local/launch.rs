@@ -203,7 +203,7 @@ impl<A: Application> Launcher<A> {
     /// The error of a node that ended before all were ready.
     pub(super) async fn died(&self, node: &str, process: &Process, status: Option<ExitStatus>) -> LocalError {
         let (status, tail) = self.end_of(node, process, status, IN_AN_ERROR).await;
-        LocalError::DiedAtStart { node: node.to_owned(), status, log: self.directory.log(node), tail }
+        LocalError::DiedAtStart { node: node.to_owned(), status, log: self.directory.kept_log(node), tail }
     }
 
     /// How a node ended, and the last lines that it logged.
@@ -225,7 +225,7 @@ impl<A: Application> Launcher<A> {
             node: node.to_owned(),
             after: self.start_within,
             reason: one_line(reason, LINE),
-            log: self.directory.log(node),
+            log: self.directory.kept_log(node),
             tail: self.directory.log_tail(node, IN_AN_ERROR),
         }
     }

@@ -7,7 +7,7 @@ use watchkeeper_scenario::Application;
 use super::{NodeProgram, Readiness};
 
 /// How many nodes a cluster has at most.
-const MOST: u64 = 64;
+pub(super) const MOST: u64 = 64;
 /// How long a name is at most.
 const LONGEST: usize = 64;
 

@@ -129,7 +129,7 @@ impl NodeProgram<App> for Program {
                     .env("number", node.at.number.to_string())
                     .env("data", node.data)
                     .env("cluster", cluster)
-                    .env("port", node.port(PORT).rsplit(':').next().unwrap_or_default());
+                    .env("port", node.port_number(PORT)?.to_string());
                 command
             }
             Runs::Node | Runs::NodeOnItsOwnPort => {

@@ -105,7 +105,11 @@ async fn a_node_that_dies_at_its_start_shows_how_and_its_log() {
         let (error, text) =
             fails(LocalDeployer::new(Program { readiness, ..Program::script(dies) }), 1).await;
         assert!(matches!(error, LocalError::DiedAtStart { .. }), "{error}");
-        for part in ["n1 died at its start (exit status: 7)", "/n1/log:\n", "cannot read the store"] {
+        for part in [
+            "n1 died at its start (exit status: 7)",
+            "The end of its log (keep all of it with `in_directory`):\n",
+            "cannot read the store",
+        ] {
             assert!(text.contains(part), "no {part:?} in {text}");
         }
     }
@@ -167,7 +171,8 @@ async fn a_node_that_is_never_ready_says_what_is_missing() {
         };
         let ((error, text), ()) = tokio::join!(fails(deployer, 2), time_is_up);
         assert!(matches!(error, LocalError::NotReady { .. }), "{error}");
-        for part in ["was not ready within 3600s: ", words, "start_within", "waiting for a leader"] {
+        for part in ["was not ready within 3600s: ", words, "/log:\n", "start_within", "waiting for a leader"]
+        {
             assert!(text.contains(part), "no {part:?} in {text}");
         }
     }
@@ -190,6 +195,19 @@ async fn an_app_that_has_no_client_is_an_error() {
     let (error, text) = fails(LocalDeployer::new(Program { ports: Vec::new(), ..Program::node() }), 1).await;
     assert!(matches!(error, LocalError::Client { .. }), "{error}");
     assert!(text.contains("cannot make a client of n1: the node has no port"), "{text}");
+}
+
+#[tokio::test]
+async fn a_port_that_has_no_name_is_an_error_with_the_names() {
+    let program = |ports: &[&'static str]| Program { ports: ports.to_vec(), ..Program::script("true") };
+    for (ports, words) in [
+        (&["peer", "admin"][..], r#"n1 has no port called "client": `ports` names admin, peer"#),
+        (&[], r#"n1 has no port called "client": `ports` names none"#),
+    ] {
+        let (error, text) = fails(LocalDeployer::new(program(ports)), 1).await;
+        assert!(matches!(error, LocalError::Command { .. }), "{error}");
+        assert!(text.contains(words), "{text}");
+    }
 }
 
 /// A log is shown in part, and so that it forges nothing.
