@@ -53,7 +53,7 @@ impl<A: Application> NodeControl for K8sControl<A> {
         }
         let left = deadline.saturating_duration_since(Instant::now());
         let serves = ready(left, async || match self.sources.clients().get(node) {
-            Some(client) => self.access.probe(&client).await,
+            Some(client) => asked(&*self.access, &client).await.map_err(DynError::from),
             None => Err("its pod was lost again".into()),
         });
         serves.await.map_err(|unmet| {
