@@ -5,6 +5,23 @@ use std::time::Duration;
 use watchkeeper::until;
 use watchkeeper::wait::{Unmet, Verdict};
 
+/// The longest that a time-out may be.
+#[cfg(any(feature = "local", feature = "compose"))]
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Checks the time-out that the method `setting` of a deployer was given.
+#[cfg(any(feature = "local", feature = "compose"))]
+pub(crate) fn check_time_out(
+    setting: &str,
+    within: Duration,
+) -> Result<(), watchkeeper_scenario::DeployError> {
+    if Duration::ZERO < within && within <= LONGEST {
+        return Ok(());
+    }
+    let problem = format!("{setting} is {within:?}: it must be more than zero and at most 24 h");
+    Err(watchkeeper_scenario::DeployError::InvalidDeployment(problem))
+}
+
 /// How often a node is asked.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 

@@ -33,6 +33,14 @@ exec "$@""#;
 /// The prefix of the variables that carry the values of the program's variables to `env`; a number follows.
 const CARRIER: &str = "WATCHKEEPER_PROCESS_VALUE_";
 
+/// What std shows in place of a string with a NUL byte, until it refuses that at the start.
+const WITH_NUL: &str = "<string-with-nul>";
+
+/// A string of a command, for another command: a NUL byte stays one, so that the start is still refused.
+fn kept(string: &OsStr) -> &OsStr {
+    if string == WITH_NUL { OsStr::new("\0") } else { string }
+}
+
 /// Where programs are searched for if `PATH` is not set.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -41,7 +49,8 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// For programs that do not do that themselves. Arguments, the directory, and variables that are set or removed one by
 /// one are kept; with a directory, a relative path to the program begins there. Standard input is empty, and standard
 /// error goes to standard output. Everything that a [`Command`] does not show is lost: a call of
-/// [`env_clear`](Command::env_clear), other streams, and the settings of `CommandExt`.
+/// [`env_clear`](Command::env_clear), other streams, and the settings of `CommandExt`. A program, an argument or a
+/// directory with a NUL byte, or one that is the text `<string-with-nul>`, is refused at the start.
 ///
 /// `setpriv` (Debian: util-linux), `sh` and, if there are variables, `env` (coreutils 8.30 or later) are those of this
 /// process's `PATH` and run with this process's variables; the program is searched for in its own `PATH`. `env` cannot
@@ -67,7 +76,7 @@ pub fn while_parent_lives(program: &Command) -> Command {
         .stderr(Stdio::null())
         .process_group(0);
     if let Some(directory) = program.get_current_dir() {
-        command.current_dir(directory);
+        command.current_dir(kept(directory.as_os_str()));
     }
     if is_assignment(program) {
         for (name, value) in program.get_envs() {
@@ -79,7 +88,7 @@ pub fn while_parent_lives(program: &Command) -> Command {
     } else {
         add_environment(&mut command, program);
     }
-    command.arg(program.get_program()).args(program.get_args());
+    command.arg(kept(program.get_program())).args(program.get_args().map(kept));
     command
 }
 

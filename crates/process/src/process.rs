@@ -1,5 +1,6 @@
 //! A child process, from its start to its end.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,11 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::group::Group;
-use crate::output::{self, Log, Printed, ReadyLine};
+use crate::log::Log;
+use crate::output::{self, Printed, ReadyLine};
 use crate::signal;
 
 /// How long a killed child may take to be gone. It takes milliseconds, unless something holds it.
@@ -101,7 +104,8 @@ impl Process {
     ///
     /// - The system cannot start it: there is no such program, or no room for a process or a thread. The kind is that of
     ///   the system; the text names the program.
-    /// - [`InvalidInput`](io::ErrorKind::InvalidInput): `mark` has a line break, so no line can contain it.
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput): `mark` has a line break, so no line can contain it; or the command
+    ///   has a NUL byte.
     /// - [`Unsupported`](io::ErrorKind::Unsupported): `SIGCHLD` is ignored in this process, so the end of a child
     ///   would be lost.
     pub fn start(command: Command, mark: &str) -> io::Result<(Self, ReadyLine)> {
@@ -114,7 +118,8 @@ impl Process {
     /// both are in the file, and both are searched for `mark`. Otherwise standard error is in it if it is a pipe. Open the
     /// file to append, so that it also has what an earlier process of the same node printed.
     ///
-    /// What cannot be written, for example because the disk is full, is left out and logged; the output is still read.
+    /// Of one process the first 64 MiB are written, and once it has ended the last 64 KiB. What cannot be written, for example because the disk
+    /// is full, is left out and logged. The output is still read.
     ///
     /// # Errors
     ///
@@ -166,14 +171,7 @@ impl Process {
             drop(alive);
         })?;
         let started = start.recv().unwrap_or_else(|_| Err(io::Error::other("the starting thread died")));
-        let Started { pid, group, pidfd } = started.map_err(|error| {
-            let kind = error.kind();
-            let program = program.display();
-            io::Error::new(
-                kind,
-                format!("cannot start {program} ({error}): check that it is there and may run"),
-            )
-        })?;
+        let Started { pid, group, pidfd } = started.map_err(|error| not_started(&program, &error))?;
         let exit = Exit { status, pidfd };
         let (thread, living) = (Some(thread), Mutex::new(living));
         let process = Self { pid, group, exit, output, stopping: Mutex::new(()), thread, living };
@@ -230,6 +228,31 @@ impl Process {
         signal::stop(self.exit.pidfd.as_fd())
     }
 
+    /// Kills it and its group with `SIGKILL` and waits for its end, as dropping it does: for a process that several own.
+    ///
+    /// Blocks the thread until then, which takes milliseconds, and 3 s at most. Nothing happens to one that has ended. One
+    /// that may not be killed, or that the kernel holds, is left and logged.
+    pub fn kill_and_reap(&self) {
+        self.is_gone();
+    }
+
+    /// Kills it, and returns whether its thread has ended too.
+    fn is_gone(&self) -> bool {
+        let rest = self.group.kill();
+        if let Err(error) = self.signal(Signal::KILL).and(rest)
+            && self.exit.is_running()
+        {
+            tracing::warn!(pid = self.pid, %error, "a child process is left: it may not be killed");
+            return false;
+        }
+        let living = self.living.lock().unwrap_or_else(PoisonError::into_inner);
+        if living.recv_timeout(REAPED_WITHIN) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!(pid = self.pid, "a child process is left: it was killed, and something holds it");
+            return false;
+        }
+        true
+    }
+
     /// Whether it is stopped, by [`pause`](Self::pause) or by anything else.
     #[must_use]
     pub fn is_paused(&self) -> bool {
@@ -242,21 +265,28 @@ impl Process {
 /// process traces it, is left to its thread and logged.
 impl Drop for Process {
     fn drop(&mut self) {
-        let rest = self.group.kill();
-        if let Err(error) = self.signal(Signal::KILL).and(rest)
-            && self.exit.is_running()
+        if self.is_gone()
+            && let Some(thread) = self.thread.take()
         {
-            tracing::warn!(pid = self.pid, %error, "a child process is left: it may not be killed");
-            return;
+            let _ = thread.join();
         }
-        let Some(thread) = self.thread.take() else { return };
-        let living = self.living.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if living.recv_timeout(REAPED_WITHIN) == Err(mpsc::RecvTimeoutError::Timeout) {
-            tracing::warn!(pid = self.pid, "a child process is left: it was killed, and something holds it");
-            return;
-        }
-        let _ = thread.join();
     }
+}
+
+/// The error of a start, with what to do.
+fn not_started(program: &OsStr, error: &io::Error) -> io::Error {
+    let kind = error.kind();
+    let limits = [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    let fix = match Errno::from_io_error(error) {
+        Some(errno) if limits.contains(&errno) => {
+            "see whether the limits on processes, open files and memory are reached"
+        }
+        None if kind == io::ErrorKind::InvalidInput => {
+            "remove the NUL byte from its path, arguments, directory or variables"
+        }
+        _ => "check that it is there and may run",
+    };
+    io::Error::new(kind, format!("cannot start {} ({error}): {fix}", program.display()))
 }
 
 /// What is done with the output.
@@ -312,7 +342,7 @@ fn launch(command: &mut Command) -> io::Result<(Child, Arc<OwnedFd>)> {
 /// ended.
 fn read_output(
     child: &mut Child,
-    mut wanted: Wanted,
+    wanted: Wanted,
     ready: oneshot::Sender<Result<String, String>>,
 ) -> io::Result<()> {
     let thread = || Builder::new().name("process-output".to_owned());
@@ -321,9 +351,11 @@ fn read_output(
     let (reading, errors_ended) = mpsc::channel::<()>();
     if let Some(stderr) = child.stderr.take() {
         let printed = Arc::clone(&printed);
-        let log = wanted.log.try_clone()?;
+        let log = wanted.log.clone();
         thread().spawn(move || {
-            output::keep(stderr, &printed, log);
+            output::keep(stderr, &printed, &log);
+            // It may write the end of the output.
+            drop(log);
             drop(reading);
         })?;
     } else {
@@ -331,8 +363,7 @@ fn read_output(
     }
     if let Some(stdout) = child.stdout.take() {
         thread().spawn(move || {
-            let log = std::mem::replace(&mut wanted.log, Log::new(None));
-            output::look_for(&wanted.mark, stdout, &printed, log, &errors_ended, ready);
+            output::look_for(&wanted.mark, stdout, &printed, &wanted.log, &errors_ended, ready);
             // Until standard error has ended too.
             let _ = errors_ended.recv();
             drop(wanted);

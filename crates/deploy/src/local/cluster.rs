@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::{Barrier, Mutex};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use watchkeeper::async_trait;
-use watchkeeper_process::Process;
+use watchkeeper_process::{Process, Signal};
 use watchkeeper_scenario::{Application, DeployError, NodeClients, NodeControl, RunningCluster};
 
 use super::control::LocalControl;
@@ -23,47 +22,68 @@ use crate::NodeAddress;
 /// Dropping it kills and reaps every process, paused ones too, and removes the directory unless it was given; that
 /// blocks for a few milliseconds and needs no runtime. Running actions end with [`LocalError::ShutDown`].
 pub struct LocalCluster<A: Application> {
-    up: Mutex<Option<Up<A>>>,
+    up: Arc<Up<A>>,
     /// Locked while a node is added.
     adding: Mutex<()>,
-    closing: CancellationToken,
     clients: NodeClients<A::NodeClient>,
     control: Arc<LocalControl<A>>,
     directory: PathBuf,
 }
 
-/// What goes down: the processes before the directory and the ports.
+/// What goes down. It waits for no action: one whose future is held and not polled would never end.
 struct Up<A: Application> {
-    nodes: Vec<Arc<NodeProcess<A>>>,
+    /// Also one that is being added.
+    nodes: std::sync::Mutex<Vec<Arc<NodeProcess<A>>>>,
     launcher: Arc<Launcher<A>>,
+}
+
+impl<A: Application> Up<A> {
+    /// Kills and reaps the processes, then gives the directory and the ports up. A second call waits for the first one.
+    ///
+    /// Blocks for some milliseconds.
+    fn down(&self) {
+        self.launcher.closing.cancel();
+        let _closed = self.launcher.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let processes: Vec<_> = lock(&self.nodes).iter().filter_map(|node| node.take()).collect();
+        for process in &processes {
+            // All at once, before the first is waited for. One that has ended gets no signal.
+            let _ = process.signal(Signal::KILL);
+        }
+        for process in processes {
+            process.kill_and_reap();
+        }
+        self.launcher.give_up();
+    }
 }
 
 impl<A: Application> Drop for Up<A> {
     fn drop(&mut self) {
-        self.launcher.closing.cancel();
-        for node in &self.nodes {
-            node.kill_now();
-        }
+        self.down();
     }
 }
 
-/// The number of a node that is added, which it loses again if it does not start.
-struct Reserved<'a, A: Application> {
-    launcher: &'a Launcher<A>,
+impl<A: Application> Drop for LocalCluster<A> {
+    fn drop(&mut self) {
+        self.up.down();
+    }
+}
+
+/// A node that is added, which is killed and loses its number again if it does not start.
+struct Added<'a, A: Application> {
+    up: &'a Up<A>,
+    node: Arc<NodeProcess<A>>,
     number: u64,
     is_kept: bool,
 }
 
-impl<A: Application> Reserved<'_, A> {
-    fn keep(mut self) {
-        self.is_kept = true;
-    }
-}
-
-impl<A: Application> Drop for Reserved<'_, A> {
+impl<A: Application> Drop for Added<'_, A> {
     fn drop(&mut self) {
         if !self.is_kept {
-            lock(&self.launcher.addresses).remove(&self.number);
+            lock(&self.up.nodes).retain(|node| !Arc::ptr_eq(node, &self.node));
+            lock(&self.up.launcher.addresses).remove(&self.number);
+            if let Some(process) = self.node.take() {
+                process.kill_and_reap();
+            }
         }
     }
 }
@@ -73,36 +93,35 @@ impl<A: Application> LocalCluster<A> {
     pub(super) async fn start(launcher: Launcher<A>, names: &[String]) -> Result<Self, (String, LocalError)> {
         let launcher = Arc::new(launcher);
         let clients = NodeClients::new();
-        let control = Arc::new(LocalControl::new(launcher.closing.clone()));
         let deadline = Instant::now() + launcher.start_within;
-        let mut launched = Vec::with_capacity(names.len());
+        let node =
+            |(number, name): (u64, &String)| Arc::new(NodeProcess::new(&launcher, &clients, number, name));
+        let nodes: Vec<_> = (1..).zip(names).map(node).collect();
+        let up = Up { nodes: std::sync::Mutex::new(nodes.clone()), launcher: Arc::clone(&launcher) };
         for (number, name) in (1..).zip(names) {
             launcher.reserve(number, name).map_err(|error| (name.clone(), error))?;
         }
-        for (number, name) in (1..).zip(names) {
-            launched.push(launcher.launch(number, name).map_err(|error| (name.clone(), error))?);
+        let mut launched = Vec::with_capacity(nodes.len());
+        for node in &nodes {
+            launched.push(node.launch().map_err(|error| (node.name().to_owned(), error))?);
         }
-        let all_ready = Barrier::new(launched.len());
+        let all_ready = Barrier::new(nodes.len());
         let starting = launched.into_iter().map(async |launched| {
             let name = launched.at.node.clone();
             let ready = async {
                 let (process, at) = launcher.ready(launched, deadline).await?;
-                alive_until(&launcher, &all_ready, process, at).await
+                alive_until(&launcher, &all_ready, &process, &at).await.map(|()| at)
             };
             ready.await.map_err(|error| (name, error))
         });
         let started = futures_util::future::try_join_all(starting).await?;
-        let mut nodes = Vec::with_capacity(started.len());
-        for (process, at) in started {
-            let node = NodeProcess::new(&launcher, &clients, &at, process);
-            let node = Arc::new(node.map_err(|error| (at.node.clone(), error))?);
-            control.add(&node);
-            nodes.push(node);
+        let control = Arc::new(LocalControl::new(launcher.closing.clone()));
+        for (node, at) in nodes.iter().zip(started) {
+            node.reached(&at).map_err(|error| (at.node.clone(), error))?;
+            control.add(node);
         }
         let directory = launcher.directory.path().to_owned();
-        let closing = launcher.closing.clone();
-        let up = Mutex::new(Some(Up { nodes, launcher }));
-        Ok(Self { up, adding: Mutex::default(), closing, clients, control, directory })
+        Ok(Self { up: Arc::new(up), adding: Mutex::default(), clients, control, directory })
     }
 
     /// Starts one more node, which gets the next number, and returns its name once it is ready.
@@ -119,36 +138,41 @@ impl<A: Application> LocalCluster<A> {
     ///
     /// When the future is dropped, there is no such node.
     pub async fn add_node(&self) -> Result<String, DeployError> {
-        let _turn = self.adding.lock().await;
-        let up = self.up.lock().await;
-        let Some(launcher) = up.as_ref().map(|up| Arc::clone(&up.launcher)) else {
-            return Err(failed("add a node", LocalError::ShutDown));
+        let adding = async {
+            let _turn = self.adding.lock().await;
+            self.add().await
         };
-        drop(up);
+        tokio::select! {
+            biased;
+            () = self.up.launcher.closing.cancelled() => Err(failed("add a node", LocalError::ShutDown)),
+            added = adding => added,
+        }
+    }
+
+    async fn add(&self) -> Result<String, DeployError> {
+        let launcher = &self.up.launcher;
         let number = lock(&launcher.addresses).keys().last().map_or(1, |last| last + 1);
+        if number > names::MOST {
+            let problem = format!("a local cluster has at most {} nodes, and there are as many", names::MOST);
+            return Err(DeployError::InvalidDeployment(problem));
+        }
         let name = launcher.program.name(number);
         let known = self.control.find(&name).map(|_| format!("two nodes are called {name:?}"));
         if let Some(problem) = names::problem(&name).or(known) {
             return Err(DeployError::InvalidDeployment(problem));
         }
-        let reserved = Reserved { launcher: &launcher, number, is_kept: false };
+        let node = Arc::new(NodeProcess::new(launcher, &self.clients, number, &name));
+        lock(&self.up.nodes).push(Arc::clone(&node));
+        let mut added = Added { up: &self.up, node, number, is_kept: false };
         let starting = async {
             let deadline = Instant::now() + launcher.start_within;
             launcher.reserve(number, &name)?;
-            let (process, at) = launcher.ready(launcher.launch(number, &name)?, deadline).await?;
-            NodeProcess::new(&launcher, &self.clients, &at, process)
+            let (_, at) = launcher.ready(added.node.launch()?, deadline).await?;
+            added.node.reached(&at)
         };
-        let started = tokio::select! {
-            biased;
-            () = launcher.closing.cancelled() => Err(LocalError::ShutDown),
-            started = starting => started,
-        };
-        let node = Arc::new(started.map_err(|error| failed(&format!("start {name}"), error))?);
-        reserved.keep();
-        self.control.add(&node);
-        if let Some(up) = self.up.lock().await.as_mut() {
-            up.nodes.push(node);
-        }
+        starting.await.map_err(|error| failed(&format!("start {name}"), error))?;
+        added.is_kept = true;
+        self.control.add(&added.node);
         Ok(name)
     }
 
@@ -177,16 +201,15 @@ impl<A: Application> fmt::Debug for LocalCluster<A> {
 async fn alive_until<A: Application>(
     launcher: &Launcher<A>,
     all_ready: &Barrier,
-    process: Process,
-    at: NodeAddress,
-) -> Result<(Process, NodeAddress), LocalError> {
+    process: &Process,
+    at: &NodeAddress,
+) -> Result<(), LocalError> {
     let mut exit = process.exit();
     tokio::select! {
         biased;
-        status = exit.wait() => return Err(launcher.died(&at.node, &process, status).await),
-        _ = all_ready.wait() => {}
+        status = exit.wait() => Err(launcher.died(&at.node, process, status).await),
+        _ = all_ready.wait() => Ok(()),
     }
-    Ok((process, at))
 }
 
 #[async_trait]
@@ -200,25 +223,19 @@ impl<A: Application> RunningCluster<A> for LocalCluster<A> {
     }
 
     async fn log(&self, node: &str) -> Option<String> {
-        let up = self.up.lock().await;
-        let up = up.as_ref()?;
-        up.nodes
-            .iter()
-            .any(|known| known.name() == node)
-            .then(|| up.launcher.directory.log_tail(node, IN_A_REPORT))
+        let launcher = &self.up.launcher;
+        let is_there = self.control.find(node).is_some() && !launcher.closing.is_cancelled();
+        is_there.then(|| launcher.directory.log_tail(node, IN_A_REPORT))
     }
 
     /// Running actions on nodes end with [`LocalError::ShutDown`].
     async fn shut_down(&self) -> Result<(), DeployError> {
-        self.closing.cancel();
-        let _adding = self.adding.lock().await;
-        let mut up = self.up.lock().await;
-        for node in up.iter().flat_map(|up| &up.nodes) {
-            node.close().await;
+        self.up.launcher.closing.cancel();
+        let up = Arc::clone(&self.up);
+        if tokio::task::spawn_blocking(move || up.down()).await.is_err() {
+            // The runtime shuts down, and runs nothing more on its threads.
+            self.up.down();
         }
-        let Some(gone) = up.take() else { return Ok(()) };
-        // Removes the directory, which blocks for some milliseconds.
-        let gone = tokio::task::spawn_blocking(move || drop(gone)).await;
-        gone.map_err(|error| failed("remove the nodes' directory", error))
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
@@ -12,6 +12,7 @@ use watchkeeper_scenario::{Application, DeployError, Deployer, RunningCluster};
 use super::directory::Directory;
 use super::launch::Launcher;
 use super::{LocalCluster, LocalError, NAME, NodeProgram, failed, names};
+use crate::ready::check_time_out;
 
 /// Starts the nodes of an application as child processes: kill is `SIGKILL`, pause is `SIGSTOP`, each node keeps a log.
 ///
@@ -35,13 +36,13 @@ impl<A: Application> LocalDeployer<A> {
         }
     }
 
-    /// How long all nodes together may take to be ready. Default: 30 s.
+    /// How long all nodes together may take to be ready: more than zero, and at most 24 h. Default: 30 s.
     #[must_use]
     pub fn start_within(self, within: Duration) -> Self {
         Self { start_within: within, ..self }
     }
 
-    /// How long a node may take to stop when it is asked to; then it is killed. Default: 5 s.
+    /// How long a node may take to stop when it is asked to, more than zero and at most 24 h; then it is killed. Default: 5 s.
     #[must_use]
     pub fn stop_within(self, within: Duration) -> Self {
         Self { stop_within: within, ..self }
@@ -60,12 +61,15 @@ impl<A: Application> LocalDeployer<A> {
     /// # Errors
     ///
     /// [`DeployError::InvalidDeployment`]: no or too many nodes, a name that is no file name, two nodes or ports of one
-    /// name. [`DeployError::Failed`] with the [`LocalError`] otherwise. Then nothing is left running.
+    /// name, a mark with a line break, a time-out that is zero or over 24 h. [`DeployError::Failed`] with the
+    /// [`LocalError`] otherwise. Then nothing is left running.
     ///
     /// # Cancel safety
     ///
     /// When the future is dropped, nothing is left.
     pub async fn start(&self, deployment: &A::Deployment) -> Result<LocalCluster<A>, DeployError> {
+        check_time_out("start_within", self.start_within)?;
+        check_time_out("stop_within", self.stop_within)?;
         let names = names::all(&*self.program, deployment).map_err(DeployError::InvalidDeployment)?;
         let directory = Directory::make(self.directory.as_deref()).map_err(|source| {
             let path = self.directory.clone().unwrap_or_else(std::env::temp_dir);
@@ -81,6 +85,7 @@ impl<A: Application> LocalDeployer<A> {
             addresses: Mutex::default(),
             ports: Mutex::default(),
             closing: CancellationToken::new(),
+            gate: RwLock::default(),
         };
         let started = LocalCluster::start(launcher, &names).await;
         started.map_err(|(node, error)| failed(&format!("start {node}"), error))

@@ -4,9 +4,12 @@ use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use watchkeeper::report::one_line;
 use watchkeeper_process::RunDirectory;
+
+use super::lock;
 
 /// How much of a log an error shows.
 pub(super) const IN_AN_ERROR: Tail = Tail { bytes: 4 * 1024, lines: 12 };
@@ -20,28 +23,34 @@ pub(super) struct Tail {
     lines: usize,
 }
 
-/// The directory. A temporary one is removed with its content when this is dropped.
+/// The directory. A temporary one is removed with its content by [`remove`](Self::remove), or when this is dropped.
 #[derive(Debug)]
-pub(super) enum Directory {
-    /// The next run removes those of killed runs.
-    Temporary(RunDirectory),
-    /// One that the caller named, which stays.
-    Given(PathBuf),
+pub(super) struct Directory {
+    path: PathBuf,
+    /// The next run removes those of killed runs. `None` is one that the caller named, which stays.
+    temporary: Mutex<Option<RunDirectory>>,
 }
 
 impl Directory {
     pub(super) fn make(given: Option<&Path>) -> io::Result<Self> {
-        match given {
-            Some(path) => make_private(path, false).map(|()| Self::Given(path.to_owned())),
-            None => RunDirectory::new("watchkeeper-local-").map(Self::Temporary),
+        if let Some(path) = given {
+            // A program may have another working directory.
+            let path = std::path::absolute(path)?;
+            make_private(&path, false)?;
+            return Ok(Self { path, temporary: Mutex::default() });
         }
+        let directory = RunDirectory::new("watchkeeper-local-")?;
+        Ok(Self { path: directory.path().to_owned(), temporary: Mutex::new(Some(directory)) })
+    }
+
+    /// Removes a temporary one, with its content.
+    pub(super) fn remove(&self) {
+        let temporary = lock(&self.temporary).take();
+        drop(temporary);
     }
 
     pub(super) fn path(&self) -> &Path {
-        match self {
-            Self::Temporary(directory) => directory.path(),
-            Self::Given(path) => path,
-        }
+        &self.path
     }
 
     /// The directory for the data of a node, which is made if it is not there.
@@ -49,6 +58,11 @@ impl Directory {
         let data = self.path().join(node).join("data");
         make_private(&data, true)?;
         Ok(data)
+    }
+
+    /// The log of a node, if it stays when the cluster has ended.
+    pub(super) fn kept_log(&self, node: &str) -> Option<PathBuf> {
+        lock(&self.temporary).is_none().then(|| self.log(node))
     }
 
     pub(super) fn log(&self, node: &str) -> PathBuf {

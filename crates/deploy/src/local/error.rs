@@ -54,11 +54,18 @@ pub enum LocalError {
         /// Why, and what to do.
         reason: &'static str,
     },
-    /// The system cannot start the program.
-    #[error(
-        "cannot start {node} from {}: see whether the limits on processes and open files are reached",
-        shown(program)
-    )]
+    /// The log of the node cannot be written.
+    #[error("cannot open the log of {node}, {}: see who owns it, and whether there is room", shown(path))]
+    Log {
+        /// Which node.
+        node: String,
+        /// The log.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system cannot start the program, or this process cannot start any: `source` says why, and what to do.
+    #[error("cannot start {node} from {}", shown(program))]
     Spawn {
         /// Which node.
         node: String,
@@ -68,21 +75,21 @@ pub enum LocalError {
         source: io::Error,
     },
     /// The node ended before it was ready, or before all were.
-    #[error("{node} died at its start ({status}): its log says why. The end of {}:\n{tail}", shown(log))]
+    #[error("{node} died at its start ({status}): its log says why. The end of {}:\n{tail}", kept(log.as_deref()))]
     DiedAtStart {
         /// Which node.
         node: String,
         /// How it ended.
         status: String,
-        /// Its log, removed with the cluster's directory unless that was given.
-        log: PathBuf,
+        /// Its log; `None` if it is removed with the cluster's temporary directory.
+        log: Option<PathBuf>,
         /// The last lines of the log.
         tail: String,
     },
     /// The node runs but was not ready in time.
     #[error(
         "{node} was not ready within {after:?}: {reason}. Give it more time with `start_within`, or see in the end of {}:\n{tail}",
-        shown(log)
+        kept(log.as_deref())
     )]
     NotReady {
         /// Which node.
@@ -91,8 +98,8 @@ pub enum LocalError {
         after: Duration,
         /// The last answer to the probe, or which line is missing.
         reason: String,
-        /// Its log, removed with the cluster's directory unless that was given.
-        log: PathBuf,
+        /// Its log; `None` if it is removed with the cluster's temporary directory.
+        log: Option<PathBuf>,
         /// The last lines of the log.
         tail: String,
     },
@@ -158,6 +165,11 @@ pub enum LocalError {
 }
 
 debug_as_text!(LocalError);
+
+/// A log, or how it is kept.
+fn kept(log: Option<&std::path::Path>) -> String {
+    log.map_or_else(|| "its log (keep all of it with `in_directory`)".to_owned(), shown)
+}
 
 fn shown(path: &std::path::Path) -> String {
     one_line(&path.to_string_lossy(), SHOWN)

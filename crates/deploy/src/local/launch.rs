@@ -1,13 +1,14 @@
 //! Starts nodes, with what all nodes of a cluster share.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use watchkeeper::report::{error_chain, one_line};
+use watchkeeper::report::one_line;
 use watchkeeper::wait::{Unmet, UnmetOutcome};
 use watchkeeper_process::{Process, ReadyLine, while_parent_lives};
 use watchkeeper_scenario::Application;
@@ -15,16 +16,15 @@ use watchkeeper_scenario::Application;
 use super::directory::{Directory, IN_AN_ERROR, Tail};
 use super::ports::ReservedPort;
 use super::{LocalError, LocalNode, NodeProgram, Readiness, lock, lookup};
+use crate::access::asked;
 use crate::{NodeAddress, ready};
 
 /// How long it may take to read what an ended process has printed.
 const OUTPUT_WITHIN: Duration = Duration::from_secs(1);
-/// How long one question to a node may take: another one may be answered where this one hangs.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes kept of a line that is not a node's, and of the answer to a probe.
 const LINE: usize = 2_000;
 
-/// Starts the nodes of one cluster. The ports and the directory are given up with the last reference to this.
+/// Starts the nodes of one cluster.
 pub(super) struct Launcher<A: Application> {
     pub(super) program: Arc<dyn NodeProgram<A>>,
     pub(super) deployment: A::Deployment,
@@ -37,13 +37,15 @@ pub(super) struct Launcher<A: Application> {
     pub(super) ports: Mutex<Vec<ReservedPort>>,
     /// Cancelled when the cluster is closed: every action ends then.
     pub(super) closing: CancellationToken,
+    /// Read while a process is started and registered, written while the cluster goes down. App code runs outside of it.
+    pub(super) gate: RwLock<()>,
 }
 
 /// A started process that may not be ready yet.
 pub(super) struct Launched {
     pub(super) at: NodeAddress,
-    pub(super) process: Process,
-    line: ReadyLine,
+    pub(super) process: Arc<Process>,
+    pub(super) line: ReadyLine,
 }
 
 impl<A: Application> Launcher<A> {
@@ -64,12 +66,34 @@ impl<A: Application> Launcher<A> {
         Ok(())
     }
 
-    /// Starts a node whose ports are reserved.
-    pub(super) fn launch(&self, number: u64, node: &str) -> Result<Launched, LocalError> {
-        let data = self
-            .directory
-            .data(node)
-            .map_err(|source| LocalError::Directory { path: self.directory.path().join(node), source })?;
+    /// Gives the ports and the directory up. Processes are killed before, and `gate` is written.
+    pub(super) fn give_up(&self) {
+        self.directory.remove();
+        let ports = std::mem::take(&mut *lock(&self.ports));
+        drop(ports);
+    }
+
+    /// Delays the end of the cluster until the guard is dropped.
+    fn is_open(&self) -> Result<RwLockReadGuard<'_, ()>, LocalError> {
+        let open = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        if self.closing.is_cancelled() { Err(LocalError::ShutDown) } else { Ok(open) }
+    }
+
+    fn make_data(&self, node: &str) -> Result<PathBuf, LocalError> {
+        let _open = self.is_open()?;
+        let made = self.directory.data(node);
+        made.map_err(|source| LocalError::Directory { path: self.directory.path().join(node), source })
+    }
+
+    /// Starts a node whose ports are reserved. `register` gets the process before the cluster can go down: that kills what
+    /// is registered, whatever becomes of the future that waits for it.
+    pub(super) fn launch(
+        &self,
+        number: u64,
+        node: &str,
+        register: impl FnOnce(&Arc<Process>),
+    ) -> Result<Launched, LocalError> {
+        let data = self.make_data(node)?;
         let all: Vec<NodeAddress> = lock(&self.addresses).values().cloned().collect();
         let Some(at) = all.iter().find(|known| known.number == number) else {
             return Err(LocalError::ShutDown);
@@ -87,12 +111,18 @@ impl<A: Application> Launcher<A> {
             Readiness::Probe => String::new(),
             Readiness::Line(mark) | Readiness::Address(mark) => mark,
         };
-        let started = self
-            .directory
-            .open_log(node)
-            .and_then(|log| Process::start_logged(while_parent_lives(&command), &mark, log));
-        match started {
-            Ok((process, line)) => Ok(Launched { at: at.clone(), process, line }),
+        let _open = self.is_open()?;
+        let log = self.directory.open_log(node).map_err(|source| LocalError::Log {
+            node: node.to_owned(),
+            path: self.directory.log(node),
+            source,
+        })?;
+        match Process::start_logged(while_parent_lives(&command), &mark, log) {
+            Ok((process, line)) => {
+                let process = Arc::new(process);
+                register(&process);
+                Ok(Launched { at: at.clone(), process, line })
+            }
             Err(source) => Err(LocalError::Spawn { node: node.to_owned(), program: program(), source }),
         }
     }
@@ -102,7 +132,7 @@ impl<A: Application> Launcher<A> {
         &self,
         launched: Launched,
         deadline: Instant,
-    ) -> Result<(Process, NodeAddress), LocalError> {
+    ) -> Result<(Arc<Process>, NodeAddress), LocalError> {
         let Launched { mut at, process, line } = launched;
         let mut exit = process.exit();
         let ended = tokio::select! {
@@ -163,16 +193,13 @@ impl<A: Application> Launcher<A> {
 
     /// One question whether the node serves; the error is the reason.
     pub(super) async fn asked(&self, client: &A::NodeClient) -> Result<(), String> {
-        match timeout(ANSWER_WITHIN, self.program.probe(client)).await {
-            Ok(answer) => answer.map_err(|error| error_chain(&*error)),
-            Err(_) => Err(format!("no answer within {ANSWER_WITHIN:?}")),
-        }
+        asked(&*self.program, client).await
     }
 
     /// The error of a node that ended before all were ready.
     pub(super) async fn died(&self, node: &str, process: &Process, status: Option<ExitStatus>) -> LocalError {
         let (status, tail) = self.end_of(node, process, status, IN_AN_ERROR).await;
-        LocalError::DiedAtStart { node: node.to_owned(), status, log: self.directory.log(node), tail }
+        LocalError::DiedAtStart { node: node.to_owned(), status, log: self.directory.kept_log(node), tail }
     }
 
     /// How a node ended, and the last lines that it logged.
@@ -194,7 +221,7 @@ impl<A: Application> Launcher<A> {
             node: node.to_owned(),
             after: self.start_within,
             reason: one_line(reason, LINE),
-            log: self.directory.log(node),
+            log: self.directory.kept_log(node),
             tail: self.directory.log_tail(node, IN_AN_ERROR),
         }
     }

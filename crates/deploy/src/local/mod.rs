@@ -41,7 +41,7 @@
 //!     fn command(&self, node: &LocalNode<'_>, _: &u64) -> Result<Command, DynError> {
 //!         let mut command = Command::new("sh");
 //!         let script = "echo \"listening on $0, one of $1\"; exec sleep 60";
-//!         command.args(["-c", script, node.port("client"), &node.all.len().to_string()]).current_dir(node.data);
+//!         command.args(["-c", script, node.port("client")?, &node.all.len().to_string()]).current_dir(node.data);
 //!         Ok(command)
 //!     }
 //!

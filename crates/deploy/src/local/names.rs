@@ -1,13 +1,13 @@
-//! The names of nodes and ports.
+//! The names of nodes and ports, and what else can be checked before the first node starts.
 
 use std::collections::BTreeSet;
 
 use watchkeeper_scenario::Application;
 
-use super::NodeProgram;
+use super::{NodeProgram, Readiness};
 
 /// How many nodes a cluster has at most.
-const MOST: u64 = 64;
+pub(super) const MOST: u64 = 64;
 /// How long a name is at most.
 const LONGEST: usize = 64;
 
@@ -27,6 +27,13 @@ pub(super) fn all<A: Application>(
         if !ports.insert(port) {
             return Err(format!("two ports of a node are called {port:?}: give each its own name"));
         }
+    }
+    if let Readiness::Line(mark) | Readiness::Address(mark) = program.readiness()
+        && mark.contains('\n')
+    {
+        return Err(format!(
+            "the mark {mark:?} of `readiness` has a line break, and no line has one: use a part of one line"
+        ));
     }
     let names: Vec<String> = (1..=nodes).map(|number| program.name(number)).collect();
     let mut distinct = BTreeSet::new();

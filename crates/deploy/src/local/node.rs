@@ -9,20 +9,18 @@ use watchkeeper_process::{Process, Signal};
 use watchkeeper_scenario::{Application, NodeClients};
 
 use super::directory::IN_AN_ERROR;
-use super::launch::Launcher;
+use super::launch::{Launched, Launcher};
 use super::{LocalError, Readiness, lock};
 use crate::NodeAddress;
 
 /// How long a killed node may take to end. It takes milliseconds, unless the kernel holds it.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
-/// A node that was started once. Actions on it run one at a time, and do not wait for those on other nodes.
-///
-/// Dropping it kills its process.
+/// A node. Actions on it run one at a time, and do not wait for those on other nodes.
 pub(super) struct NodeProcess<A: Application> {
     number: u64,
     name: String,
-    // Before the launcher, which owns the directory: fields are dropped in this order.
+    /// `None` before its first start, and after the end of the cluster.
     now: Mutex<Option<Now>>,
     turn: tokio::sync::Mutex<()>,
     clients: NodeClients<A::NodeClient>,
@@ -58,24 +56,33 @@ impl Drop for Ending<'_> {
     }
 }
 
+/// Kills a process that was started if the wait for it fails or is dropped.
+struct Starting(Option<Arc<Process>>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(process) = self.0.take() {
+            process.kill_and_reap();
+        }
+    }
+}
+
 impl<A: Application> NodeProcess<A> {
-    /// A node whose process is ready.
+    /// A node that was not started yet.
     pub(super) fn new(
         launcher: &Arc<Launcher<A>>,
         clients: &NodeClients<A::NodeClient>,
-        at: &NodeAddress,
-        process: Process,
-    ) -> Result<Self, LocalError> {
-        let node = Self {
-            number: at.number,
-            name: at.node.clone(),
+        number: u64,
+        name: &str,
+    ) -> Self {
+        Self {
+            number,
+            name: name.to_owned(),
             now: Mutex::new(None),
             turn: tokio::sync::Mutex::new(()),
             clients: clients.clone(),
             launcher: Arc::clone(launcher),
-        };
-        node.set(process, at)?;
-        Ok(node)
+        }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -154,18 +161,9 @@ impl<A: Application> NodeProcess<A> {
         Some(format!("it does not run ({status}): start it first. The end of its log:\n{tail}"))
     }
 
-    /// Ends it, and the action on it: when this returns, it does not run.
-    pub(super) async fn close(&self) {
-        self.launcher.closing.cancel();
-        let _turn = self.turn.lock().await;
-        let now = lock(&self.now).take();
-        // Kills and reaps, which blocks for some milliseconds; a runtime that shuts down does it on this thread.
-        let _ = tokio::task::spawn_blocking(move || drop(now)).await;
-    }
-
-    /// Kills it without waiting: an action on it may hold its process for some time.
-    pub(super) fn kill_now(&self) {
-        let _ = self.signal(Signal::KILL);
+    /// Its process, which it loses.
+    pub(super) fn take(&self) -> Option<Arc<Process>> {
+        lock(&self.now).take().map(|now| now.process)
     }
 
     /// Its process number, if it runs.
@@ -236,21 +234,32 @@ impl<A: Application> NodeProcess<A> {
 
     async fn start_now(&self) -> Result<(), LocalError> {
         let deadline = Instant::now() + self.launcher.start_within;
-        let launched = self.launcher.launch(self.number, &self.name)?;
+        let launched = self.launch()?;
+        let mut starting = Starting(Some(Arc::clone(&launched.process)));
         // Only where its address is in a line, a client cannot be made before.
-        if matches!(self.launcher.program.readiness(), Readiness::Address(_)) {
-            let (process, at) = self.launcher.ready(launched, deadline).await?;
-            return self.set(process, &at);
-        }
-        self.set(launched.process, &launched.at)
+        let at = if matches!(self.launcher.program.readiness(), Readiness::Address(_)) {
+            self.launcher.ready(launched, deadline).await?.1
+        } else {
+            launched.at
+        };
+        self.reached(&at)?;
+        starting.0 = None;
+        Ok(())
     }
 
-    fn set(&self, process: Process, at: &NodeAddress) -> Result<(), LocalError> {
+    /// Starts its process, which is its own at once: the end of the cluster kills it.
+    pub(super) fn launch(&self) -> Result<Launched, LocalError> {
+        self.launcher.launch(self.number, &self.name, |process| {
+            let now = Now { process: Arc::clone(process), is_ending: Arc::default() };
+            let old = lock(&self.now).replace(now);
+            drop(old);
+        })
+    }
+
+    /// Makes its client, once its address is known.
+    pub(super) fn reached(&self, at: &NodeAddress) -> Result<(), LocalError> {
         let client = self.launcher.client(at)?;
         lock(&self.launcher.addresses).insert(self.number, at.clone());
-        let now = Now { process: Arc::new(process), is_ending: Arc::default() };
-        let old = lock(&self.now).replace(now);
-        drop(old);
         self.clients.insert(&self.name, client);
         Ok(())
     }

@@ -64,10 +64,14 @@ pub trait NodeProgram<A: Application>: NodeAccess<A> {
 pub enum Readiness {
     /// When [`NodeAccess::probe`] succeeds.
     Probe,
-    /// When it has printed a line that contains this mark, on standard output or standard error.
+    /// When it has printed a line that contains this mark, on standard output or standard error. After a later start,
+    /// `wait_ready` waits for that line, and then until the probe succeeds.
     Line(String),
     /// The same, and the line says where it listens: [`NodeProgram::address`] reads it. A later start of this node gets
     /// that address as its own, and also waits for the line.
+    ///
+    /// A port that the program has picked is not reserved: while the node is down, the system may give it to another
+    /// program. At the first start [`LocalNode::all`] has no such ports yet, so members cannot find each other by it.
     Address(String),
 }
 
@@ -79,14 +83,35 @@ pub struct LocalNode<'a> {
     pub at: &'a NodeAddress,
     /// Its directory for data. It is there, only this user can read it, and it is the same at each start.
     pub data: &'a Path,
-    /// All nodes of the cluster with their ports, this one included, by number.
+    /// All nodes of the cluster with their ports, this one included, by number. A port that a node picks itself is missing
+    /// until it has printed it.
     pub all: &'a [NodeAddress],
 }
 
 impl LocalNode<'_> {
-    /// Host and port of its own port called `name`: empty if [`NodeProgram::ports`] has no such name.
-    #[must_use]
-    pub fn port(&self, name: &str) -> &str {
-        self.at.port(name).unwrap_or_default()
+    /// Host and port of its own port called `name`, such as `127.0.0.1:40000`.
+    ///
+    /// # Errors
+    ///
+    /// It has no port of that name; the text lists those of [`NodeProgram::ports`].
+    pub fn port(&self, name: &str) -> Result<&str, DynError> {
+        self.at.port(name).ok_or_else(|| {
+            let names: Vec<&str> = self.at.ports.keys().map(String::as_str).collect();
+            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            format!("{} has no port called {name:?}: `ports` names {names}", self.at.node).into()
+        })
+    }
+
+    /// The number of its own port called `name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`port`](Self::port), and if the address of a [`Readiness::Address`] has no number.
+    pub fn port_number(&self, name: &str) -> Result<u16, DynError> {
+        let address = self.port(name)?;
+        let number = address.rsplit_once(':').and_then(|(_, number)| number.parse().ok());
+        number.ok_or_else(|| {
+            format!("the port {name:?} of {} is {address:?}: give it as `host:number`", self.at.node).into()
+        })
     }
 }

@@ -129,7 +129,7 @@ impl NodeProgram<App> for Program {
                     .env("number", node.at.number.to_string())
                     .env("data", node.data)
                     .env("cluster", cluster)
-                    .env("port", node.port(PORT).rsplit(':').next().unwrap_or_default());
+                    .env("port", node.port_number(PORT)?.to_string());
                 command
             }
             Runs::Node | Runs::NodeOnItsOwnPort => {
@@ -140,6 +140,8 @@ impl NodeProgram<App> for Program {
                 command
             }
         };
+        // Its panic would fill the part of the log that an error shows.
+        command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
         if self.to_stderr {
             command.env(TO_STDERR, "1");
         }

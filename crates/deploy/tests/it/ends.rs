@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tokio::time::timeout;
-use watchkeeper_deploy::local::{LocalCluster, LocalDeployer};
+use watchkeeper_deploy::local::{LocalCluster, LocalDeployer, Readiness};
 use watchkeeper_scenario::RunningCluster;
 
 use crate::app::{App, Program, SOON, processes_with, runs};
@@ -64,6 +64,70 @@ async fn a_start_that_is_abandoned_leaves_nothing() {
     assert!(timeout(Duration::from_millis(300), deployer.start(&3)).await.is_err());
     assert!(path.join("n3/log").exists(), "all were started");
     assert_eq!(processes_with(path.to_str().unwrap()), 0);
+}
+
+/// Is ready at its first start; prints nothing at a later one, nor when it is added.
+const READY_ONCE: &str = r#"
+trap '' TERM
+[ "$number" = 2 ] || [ -e "$data/before" ] && exec sleep 1000
+touch "$data/before"; echo "n$number listens on 127.0.0.1:1"; exec sleep 1000
+"#;
+
+async fn ready_once() -> LocalCluster<App> {
+    let readiness = Readiness::Address("listens on".to_owned());
+    let deployer = LocalDeployer::new(Program { readiness, ..Program::script(READY_ONCE) });
+    deployer.stop_within(SOON * 10).start(&1).await.unwrap()
+}
+
+/// Polls `held` once.
+async fn begin<F: Future + Unpin>(held: &mut F) {
+    tokio::select! {
+        biased;
+        _ = held => panic!("it ended"),
+        () = std::future::ready(()) => {}
+    }
+}
+
+/// The end waited for the turn of the action, which nothing drove, or left its process and the directory.
+#[tokio::test]
+async fn an_action_that_is_held_and_not_polled_neither_delays_the_end_nor_leaves_anything() {
+    for (action, drops) in ["stop", "start", "wait"].into_iter().flat_map(|of| [(of, true), (of, false)]) {
+        let cluster = ready_once().await;
+        let (control, directory) = (cluster.node_control(), cluster.directory().to_owned());
+        let mut pids = pids(&cluster);
+        let mut held = match action {
+            "stop" => control.stop("n1"),
+            "wait" => control.wait_ready("n1", SOON * 10),
+            _ => {
+                control.kill("n1").await.unwrap();
+                control.start("n1")
+            }
+        };
+        begin(&mut held).await;
+        pids.extend(cluster.pid("n1"));
+        if drops {
+            drop(cluster);
+        } else {
+            timeout(SOON, cluster.shut_down()).await.expect("it waits for no action").unwrap();
+        }
+        assert!(!pids.iter().any(|pid| runs(*pid)), "{action}, drops: {drops}");
+        assert!(!directory.exists(), "{action}, drops: {drops}");
+        assert_eq!(processes_with(directory.to_str().unwrap()), 0, "{action}, drops: {drops}");
+        drop(held);
+    }
+}
+
+#[tokio::test]
+async fn a_node_whose_addition_is_held_does_not_delay_the_end() {
+    let cluster = ready_once().await;
+    let mut held = Box::pin(cluster.add_node());
+    begin(&mut held).await;
+    assert!(cluster.directory().join("n2/log").exists());
+    timeout(SOON, cluster.shut_down()).await.expect("it waits for no action").unwrap();
+    assert_eq!(processes_with(cluster.directory().to_str().unwrap()), 0);
+    assert!(!cluster.directory().exists());
+    let late = held.await.unwrap_err();
+    assert!(std::error::Error::source(&late).unwrap().to_string().contains("was shut down"), "{late}");
 }
 
 /// Set in the copy of this test that is killed.

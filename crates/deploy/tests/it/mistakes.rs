@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use watchkeeper_deploy::local::{LocalDeployer, LocalError, Readiness};
-use watchkeeper_scenario::DeployError;
+use watchkeeper_scenario::{DeployError, RunningCluster};
 
 use crate::app::{PORT, Program, Runs, SOON, processes_with};
 
@@ -29,6 +29,7 @@ async fn fails(deployer: LocalDeployer<crate::app::App>, nodes: u64) -> (LocalEr
 #[tokio::test]
 async fn an_invalid_deployment_is_refused_before_anything_starts() {
     let named = |names: fn(u64) -> String| Program { names, ..Program::node() };
+    let marked = |mark: &str| Program { readiness: Readiness::Line(mark.into()), ..Program::node() };
     let ports = |ports: &[&'static str]| Program { ports: ports.to_vec(), ..Program::node() };
     let cases = [
         (Program::node(), 0, "a local cluster has 1 to 64 nodes, and this one 0"),
@@ -41,12 +42,45 @@ async fn an_invalid_deployment_is_refused_before_anything_starts() {
         (named(|_| "a\nb".to_owned()), 1, r#""a\nb""#),
         (named(|_| "same".to_owned()), 2, r#"two nodes are called "same""#),
         (ports(&["peer", PORT, "peer"]), 1, r#"two ports of a node are called "peer""#),
+        (marked("a\nb"), 1, r#"the mark "a\nb" of `readiness` has a line break"#),
     ];
     for (program, nodes, words) in cases {
         let error = refused(program, nodes).await;
         assert!(matches!(error, DeployError::InvalidDeployment(_)), "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
+}
+
+/// The longest `Duration` was a panic, and 25 h the error of a wait.
+#[tokio::test]
+async fn a_time_out_that_is_zero_or_too_long_is_refused_by_its_name() {
+    let ok = || LocalDeployer::new(Program::node());
+    for within in [Duration::ZERO, Duration::from_secs(25 * 3600), Duration::MAX] {
+        for (deployer, setting) in
+            [(ok().start_within(within), "start_within is"), (ok().stop_within(within), "stop_within is")]
+        {
+            let error = deployer.start(&1).await.unwrap_err();
+            assert!(matches!(error, DeployError::InvalidDeployment(_)), "{error}");
+            assert!(error.to_string().contains(setting), "{error}");
+            assert!(error.to_string().contains("more than zero and at most 24 h"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_opened_and_an_argument_with_a_nul_byte_are_named() {
+    let cluster = Program::script("echo ready; exec sleep 1000").start(1).await;
+    let (control, log) = (cluster.node_control(), cluster.directory().join("n1/log"));
+    std::fs::remove_file(&log).unwrap();
+    std::fs::create_dir(&log).unwrap();
+    let refused = control.restart("n1").await.unwrap_err();
+    let reason = refused.source().unwrap();
+    assert!(matches!(reason.downcast_ref(), Some(LocalError::Log { .. })), "{reason}");
+    assert!(reason.to_string().contains("cannot open the log of n1, "), "{reason}");
+
+    let (error, text) = fails(LocalDeployer::new(Program::script("echo ready \0; exec sleep 1000")), 1).await;
+    assert!(matches!(error, LocalError::Spawn { .. }), "{error}");
+    assert!(text.contains("cannot start n1 from sh: ") && text.contains("remove the NUL byte"), "{text}");
 }
 
 #[tokio::test]
@@ -71,7 +105,11 @@ async fn a_node_that_dies_at_its_start_shows_how_and_its_log() {
         let (error, text) =
             fails(LocalDeployer::new(Program { readiness, ..Program::script(dies) }), 1).await;
         assert!(matches!(error, LocalError::DiedAtStart { .. }), "{error}");
-        for part in ["n1 died at its start (exit status: 7)", "/n1/log:\n", "cannot read the store"] {
+        for part in [
+            "n1 died at its start (exit status: 7)",
+            "The end of its log (keep all of it with `in_directory`):\n",
+            "cannot read the store",
+        ] {
             assert!(text.contains(part), "no {part:?} in {text}");
         }
     }
@@ -104,6 +142,9 @@ async fn the_last_node_that_dies_is_named_at_once() {
     assert!(text.contains("could not start n3") && text.contains("no quorum key"), "{text}");
 }
 
+/// A start time-out that is longer than any test.
+const HOUR: Duration = Duration::from_secs(3600);
+
 #[tokio::test]
 async fn a_node_that_is_never_ready_says_what_is_missing() {
     let hangs = "echo 'waiting for a leader'; exec sleep 1000";
@@ -114,10 +155,24 @@ async fn a_node_that_is_never_ready_says_what_is_missing() {
         (Program::script(closes), "it closed its output, and runs"),
     ];
     for (program, words) in cases {
-        let deployer = LocalDeployer::new(program).start_within(Duration::from_millis(1500));
-        let (error, text) = fails(deployer, 2).await;
+        let parent = watchkeeper_process::RunDirectory::new("watchkeeper-test-").unwrap();
+        let path = parent.path().join("cluster");
+        let deployer = LocalDeployer::new(program).in_directory(&path).start_within(HOUR);
+        // Until both have printed, however busy the machine is.
+        let time_is_up = async {
+            for node in ["n1", "n2"] {
+                let log = || std::fs::read_to_string(path.join(node).join("log")).unwrap_or_default();
+                let printed = watchkeeper::until("it has printed", || async { log().contains("leader\n") });
+                printed.every(Duration::from_millis(5)).within(SOON).await.unwrap();
+            }
+            tokio::time::pause();
+            tokio::time::advance(HOUR).await;
+            tokio::time::resume();
+        };
+        let ((error, text), ()) = tokio::join!(fails(deployer, 2), time_is_up);
         assert!(matches!(error, LocalError::NotReady { .. }), "{error}");
-        for part in ["was not ready within 1.5s: ", words, "start_within", "waiting for a leader"] {
+        for part in ["was not ready within 3600s: ", words, "/log:\n", "start_within", "waiting for a leader"]
+        {
             assert!(text.contains(part), "no {part:?} in {text}");
         }
     }
@@ -140,6 +195,19 @@ async fn an_app_that_has_no_client_is_an_error() {
     let (error, text) = fails(LocalDeployer::new(Program { ports: Vec::new(), ..Program::node() }), 1).await;
     assert!(matches!(error, LocalError::Client { .. }), "{error}");
     assert!(text.contains("cannot make a client of n1: the node has no port"), "{text}");
+}
+
+#[tokio::test]
+async fn a_port_that_has_no_name_is_an_error_with_the_names() {
+    let program = |ports: &[&'static str]| Program { ports: ports.to_vec(), ..Program::script("true") };
+    for (ports, words) in [
+        (&["peer", "admin"][..], r#"n1 has no port called "client": `ports` names admin, peer"#),
+        (&[], r#"n1 has no port called "client": `ports` names none"#),
+    ] {
+        let (error, text) = fails(LocalDeployer::new(program(ports)), 1).await;
+        assert!(matches!(error, LocalError::Command { .. }), "{error}");
+        assert!(text.contains(words), "{text}");
+    }
 }
 
 /// A log is shown in part, and so that it forges nothing.

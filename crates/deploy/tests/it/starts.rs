@@ -123,6 +123,26 @@ echo ready; exec sleep 1000
 }
 
 #[tokio::test]
+async fn no_node_is_added_to_a_cluster_that_has_as_many_as_there_can_be() {
+    let cluster = Program::script("echo ready; exec sleep 1000").start(64).await;
+    let refused = cluster.add_node().await.unwrap_err();
+    assert!(matches!(refused, watchkeeper_scenario::DeployError::InvalidDeployment(_)), "{refused}");
+    assert!(refused.to_string().contains("at most 64 nodes"), "{refused}");
+    assert_eq!(cluster.node_control().nodes().len(), 64);
+}
+
+/// A program with another working directory got its data at another place.
+#[tokio::test]
+async fn a_relative_directory_is_one_of_this_process() {
+    let parent = tempfile::tempdir_in(".").unwrap();
+    let relative = std::path::Path::new(parent.path().file_name().unwrap()).join("cluster");
+    let script = r#"cd /; touch "$data/there" && echo ready; exec sleep 1000"#;
+    let deployer = LocalDeployer::new(Program::script(script)).in_directory(&relative);
+    let cluster = deployer.start(&1).await.unwrap();
+    assert!(cluster.directory().is_absolute() && cluster.directory().join("n1/data/there").exists());
+}
+
+#[tokio::test]
 async fn a_given_directory_has_data_and_logs_and_stays() {
     let parent = watchkeeper_process::RunDirectory::new("watchkeeper-test-").unwrap();
     let path = parent.path().join("cluster");

@@ -115,12 +115,12 @@ async fn a_deployment_that_fails_returns_when_its_namespace_is_gone() {
 async fn a_deployment_that_fails_says_what_it_could_not_delete() {
     let mut fixture = fixture().await;
     fixture.options.image = Some(NO_IMAGE.to_owned());
-    fixture.options.ready_within = Duration::from_millis(300);
+    fixture.options.ready_within = Duration::from_secs(3);
     fixture.options.gone_within = Duration::from_millis(300);
     fixture.server.change(|state| state.held.insert("namespaces"));
     let error = fixture.refused().await;
     let text = cause(&error).to_string();
-    assert!(text.starts_with("not ready within 300ms: n1: ErrImagePull"), "{text}");
+    assert!(text.starts_with("not ready within 3s: n1: ErrImagePull"), "{text}");
     assert!(
         text.contains(
             "the namespace counting-test is left: delete it with `kubectl delete namespace counting-test`"
@@ -147,10 +147,10 @@ async fn a_deployment_that_fails_says_what_it_could_not_delete() {
 async fn pods_that_are_never_ready_say_why_and_leave_nothing() {
     let mut fixture = fixture().await;
     fixture.options.image = Some(NO_IMAGE.to_owned());
-    fixture.options.ready_within = Duration::from_millis(500);
+    fixture.options.ready_within = Duration::from_secs(3);
     let error = fixture.refused().await;
     assert_eq!(error.to_string(), "the k8s deployer could not bring the pods up");
-    assert_eq!(cause(&error).to_string(), "not ready within 500ms: n1: ErrImagePull: no such host");
+    assert_eq!(cause(&error).to_string(), "not ready within 3s: n1: ErrImagePull: no such host");
     fixture.left_nothing().await;
 }
 

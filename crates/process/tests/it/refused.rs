@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::process::geteuid;
 use tokio::time::timeout;
-use watchkeeper_process::{Process, Signal};
+use watchkeeper_process::{Process, Signal, while_parent_lives};
 
 use crate::common::{SOON, copy_of, in_the_copy, line, shell, until};
 
@@ -16,6 +16,23 @@ fn the_error_for_a_missing_program_names_it() {
     let missing = Process::start(Command::new("/no/such/program"), "").unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     assert!(missing.to_string().starts_with("cannot start /no/such/program"), "{missing}");
+}
+
+/// The copy of the command was started, with `<string-with-nul>` in place of the argument.
+#[test]
+fn a_nul_byte_is_refused_and_named() {
+    let program = Command::new("a\0b");
+    let mut argument = shell("true");
+    argument.arg("a\0b");
+    let mut directory = shell("true");
+    directory.current_dir("a\0b");
+    let mut variable = shell("true");
+    variable.env("NAME", "a\0b");
+    for command in [program, argument, directory, variable] {
+        let refused = Process::start(while_parent_lives(&command), "").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{command:?}: {refused}");
+        assert!(refused.to_string().contains("remove the NUL byte"), "{command:?}: {refused}");
+    }
 }
 
 /// Only root starts children of other users. The copy of the test gives up the right to kill them.

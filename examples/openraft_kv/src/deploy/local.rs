@@ -51,7 +51,7 @@ impl NodeProgram<RaftKv> for LocalProgram {
         let mut command = Command::new(program);
         command
             .args(["node", "--id", &node.at.number.to_string(), "--cluster", &node.at.cluster])
-            .args(["--listen", node.port(CLIENT_PORT), "--data-dir"])
+            .args(["--listen", node.port(CLIENT_PORT)?, "--data-dir"])
             .arg(node.data)
             .args(&deployment.node_flags);
         Ok(command)
