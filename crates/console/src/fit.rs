@@ -30,6 +30,27 @@ pub(crate) fn truncated(text: &str, columns: usize) -> String {
     shown
 }
 
+/// `text`, cut in its middle to `columns`: addresses differ at their ends.
+pub(crate) fn shortened(text: &str, columns: usize) -> String {
+    let all = width(text);
+    if all <= columns || columns < 3 {
+        return truncated(text, columns);
+    }
+    let tail = (columns - 1) / 2;
+    let mut from = text.len();
+    for (at, character) in text.char_indices().rev() {
+        // A mark that combines stays with its letter.
+        if character.width().unwrap_or(0) > 0 && width(&text[at..]) > tail {
+            break;
+        }
+        if character.width().unwrap_or(0) > 0 {
+            from = at;
+        }
+    }
+    let tail = &text[from..];
+    truncated(&text[..from], columns - width(tail)) + tail
+}
+
 /// `text` in exactly `columns`, filled with blanks on the right.
 pub(crate) fn padded(text: &str, columns: usize) -> String {
     let mut text = truncated(text, columns);
@@ -80,6 +101,21 @@ mod tests {
         for (text, columns, expected) in cases {
             assert_eq!(padded(text, columns), expected, "{text:?} in {columns}");
             assert_eq!(width(&padded(text, columns)), columns, "{text:?} in {columns}");
+        }
+    }
+
+    #[test]
+    fn what_differs_at_its_end_is_cut_in_its_middle() {
+        let cases = [
+            ("http://node:8545/eu-1", 12, "http:/…/eu-1"),
+            ("http://node:8545/eu-2", 12, "http:/…/eu-2"),
+            ("n1", 2, "n1"),
+            ("nodes", 2, "n…"),
+            ("節点一二三", 6, "節…三"),
+            ("abcde\u{301}fge\u{301}", 5, "ab…ge\u{301}"),
+        ];
+        for (text, columns, expected) in cases {
+            assert_eq!(shortened(text, columns), expected, "{text:?} in {columns}");
         }
     }
 

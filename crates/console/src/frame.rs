@@ -8,12 +8,14 @@ use std::time::Duration;
 pub struct Frame {
     /// The name of the observation or of the group; may be empty.
     pub name: String,
-    /// How long the table has been shown.
+    /// How long ago the table was made.
     pub at: Duration,
     /// What the rows are.
     pub kind: Kind,
     /// The state of the machine, such as "idle" or "polling"; of a group, how many observations there are.
     pub state: String,
+    /// How many consecutive cycles have failed, if the last one did.
+    pub failures: u64,
     /// Whether ticks are held back.
     pub paused: bool,
     /// The generation of the observer's state; `None` for a group.
@@ -26,10 +28,13 @@ pub struct Frame {
     pub age: Option<Duration>,
     /// The last failure, if no success came after it.
     pub last_error: Option<String>,
+    /// How long no later frame has come, if that is worth a line: the executor is blocked. Only on a table that is shown.
+    pub old: Option<Duration>,
     /// How much later than planned this frame was drawn, if that is worth a line: the executor was blocked, the process
-    /// suspended, or the terminal slow.
+    /// suspended, or the terminal slow. Only on a table that is shown.
     pub late: Option<Duration>,
-    /// The last frame of the newest 10 s that was late: by how much, and how long ago it was drawn.
+    /// The last frame of the newest 10 s that was late: by how much, and how long ago it was drawn. Only on a table that
+    /// is shown.
     pub was_late: Option<(Duration, Duration)>,
     /// The rows, in the provider's order.
     pub rows: Vec<Row>,
@@ -54,11 +59,13 @@ pub struct Row {
     pub state: RowState,
     /// The value, as the app shows it.
     pub value: Option<String>,
+    /// Of an observation: what its machine does, and in which cycle.
+    pub activity: Option<String>,
     /// The age of the last answer.
     pub age: Option<Duration>,
     /// How long the probe in flight has taken so far, if there is one.
     pub in_flight: Option<Duration>,
-    /// The last error, if no answer came after it.
+    /// The last error, if no answer came after it; of an observation, its last failure.
     pub error: Option<String>,
     /// How long the last answers took.
     pub latencies: Latencies,
@@ -69,7 +76,7 @@ pub struct Row {
 pub enum RowState {
     /// The observation has ended.
     Stopped,
-    /// The last probe failed; of an observation, the last cycle.
+    /// The last probe failed; of an observation, the last cycle that has ended.
     Failing,
     /// Asked, and without an answer for longer than is usual for it.
     Silent,

@@ -8,6 +8,7 @@ mod render;
 mod screen;
 mod table;
 mod timeline;
+mod writer;
 
 pub use frame::{Frame, Kind, Latencies, Row, RowState};
 pub use render::{Size, render};

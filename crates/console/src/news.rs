@@ -41,11 +41,18 @@ impl Printed {
     }
 }
 
-/// A machine that refreshes, polls and waits does one thing: it observes.
+/// A machine that refreshes, polls and waits does one thing: it observes. One that has failed and tries again is
+/// failing until it succeeds.
 fn machine(frame: &Frame) -> String {
     let name = if frame.name.is_empty() { String::new() } else { format!("{} is ", frame.name) };
-    let working = ["refreshing", "polling", "idle"].contains(&frame.state.as_str());
-    let mut text = name + if working { "observing" } else { &frame.state };
+    let works = ["refreshing", "polling", "idle"].contains(&frame.state.as_str());
+    let has_ended = frame.state.starts_with("stopped");
+    let mut text = name
+        + match () {
+            () if frame.last_error.is_some() && !has_ended => "failing",
+            () if works => "observing",
+            () => &frame.state,
+        };
     if frame.paused {
         text.push_str(", paused");
     }
@@ -67,9 +74,9 @@ fn text(row: &Row) -> String {
         text = format!("{} has not answered", row.name);
     }
     // What a source said before it fell silent is no news.
-    if let Some(value) =
-        row.value.as_ref().filter(|_| row.state == RowState::Fresh || row.state == RowState::Unknown)
-    {
+    let is_shown =
+        matches!(row.state, RowState::Fresh | RowState::Unknown | RowState::Partial | RowState::Paused);
+    if let Some(value) = row.value.as_ref().filter(|_| is_shown) {
         _ = write!(text, ": {value}");
     }
     if let Some(error) = &row.error {

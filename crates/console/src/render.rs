@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use watchkeeper::report::one_line;
 
-use crate::fit::{age, latency, padded, truncated, width};
+use crate::fit::{age, latency, padded, shortened, truncated, width};
 use crate::frame::{Frame, Kind, Row, RowState};
 
 /// Bytes of a name, a value or an error before they are cut to their columns.
@@ -56,7 +56,7 @@ pub(crate) enum Tone {
 ///     ..Row::default()
 /// }];
 /// let lines = render(&frame, Size { columns: 60, lines: 24 });
-/// assert_eq!(lines[0], "nodes: idle, cycle 7; no answer yet; shown for 0.0 s");
+/// assert_eq!(lines[0], "nodes: idle; no answer yet; cycle 7; shown for 0.0 s");
 /// assert_eq!(lines[2], "n1      failing  3.2 s  connection refused");
 /// ```
 #[must_use]
@@ -68,16 +68,15 @@ pub(crate) fn lines(frame: &Frame, size: Size) -> Vec<Line> {
     let columns = size.columns;
     let mut lines = Vec::new();
     // First, so that the narrowest screen shows it.
-    match (frame.late, frame.was_late) {
-        (Some(late), _) => {
-            lines.push(Line { text: format!("this frame is {} late", age(late)), tone: Tone::Bad });
+    let doubt = match (frame.old, frame.late, frame.was_late) {
+        (Some(old), ..) => Some((format!("this frame is {} old", age(old)), Tone::Bad)),
+        (_, Some(late), _) => Some((format!("this frame is {} late", age(late)), Tone::Bad)),
+        (.., Some((late, ago))) => {
+            Some((format!("a frame was {} late, {} ago", age(late), age(ago)), Tone::Doubtful))
         }
-        (None, Some((late, ago))) => {
-            let text = format!("a frame was {} late, {} ago", age(late), age(ago));
-            lines.push(Line { text, tone: Tone::Doubtful });
-        }
-        (None, None) => {}
-    }
+        _ => None,
+    };
+    lines.extend(doubt.map(|(text, tone)| Line { text, tone }));
     let tone = if frame.fresh == Some(false) { Tone::Doubtful } else { Tone::Title };
     lines.push(Line { text: title(frame), tone });
     if let Some(error) = &frame.last_error {
@@ -86,16 +85,21 @@ pub(crate) fn lines(frame: &Frame, size: Size) -> Vec<Line> {
     for line in &mut lines {
         line.text = truncated(&line.text, columns);
     }
-    // The header, and a line for what does not fit.
-    let room = size.lines.saturating_sub(lines.len() + 1);
+    let left = size.lines.saturating_sub(lines.len());
     let mut rows: Vec<&Row> = frame.rows.iter().collect();
     let mut rest = None;
-    if rows.len() > room {
+    let mut has_header = true;
+    if rows.len() + 1 > left {
         rows.sort_by_key(|row| row.state);
-        rest = Some(more(&rows.split_off(room.saturating_sub(1).min(rows.len()))));
+        // The worst row comes before the line for what does not fit, and that before the header.
+        has_header = left > 2;
+        let shown = left.saturating_sub(2).max(1).min(rows.len());
+        rest = Some(more(&rows.split_off(shown))).filter(|_| left > 1);
     }
     let layout = Layout::of(frame.kind, &rows, columns);
-    lines.push(Line { text: layout.header(frame.kind), tone: Tone::Faint });
+    if has_header {
+        lines.push(Line { text: layout.header(frame.kind), tone: Tone::Faint });
+    }
     lines.extend(rows.into_iter().map(|row| Line { text: layout.row(row), tone: tone_of(row.state) }));
     lines.extend(rest.map(|text| Line { text: truncated(&text, columns), tone: Tone::Faint }));
     lines.truncate(size.lines);
@@ -106,26 +110,28 @@ fn title(frame: &Frame) -> String {
     let name = one_line(&frame.name, TEXT);
     let mut text = if name.is_empty() { String::new() } else { format!("{name}: ") };
     text.push_str(&one_line(&frame.state, TEXT));
+    if frame.failures > 1 {
+        _ = write!(text, ", {} consecutive times", frame.failures);
+    }
     if frame.paused {
         text.push_str(", paused");
     }
-    if let Some(cycle) = frame.cycle {
-        _ = write!(text, ", cycle {cycle}");
+    if frame.kind == Kind::Sources {
+        text.push_str("; ");
+        match (frame.fresh, frame.age) {
+            (Some(fresh), Some(known)) => {
+                _ = write!(text, "{}, {} old", if fresh { "fresh" } else { "stale" }, age(known));
+            }
+            _ => text.push_str("no answer yet"),
+        }
     }
     if let Some(generation) = frame.generation.filter(|generation| *generation > 1) {
-        _ = write!(text, ", generation {generation}");
+        _ = write!(text, "; generation {generation}");
     }
-    text.push_str("; ");
-    if frame.kind == Kind::Sources {
-        let known = match (frame.fresh, frame.age) {
-            (Some(fresh), Some(known)) => {
-                format!("{}, {} old; ", if fresh { "fresh" } else { "stale" }, age(known))
-            }
-            _ => "no answer yet; ".to_owned(),
-        };
-        text.push_str(&known);
+    if let Some(cycle) = frame.cycle {
+        _ = write!(text, "; cycle {cycle}");
     }
-    text + "shown for " + &age(frame.at)
+    text + "; shown for " + &age(frame.at)
 }
 
 /// `and 976 more: 3 failing, 973 fresh`.
@@ -180,17 +186,27 @@ impl Layout {
         };
         // In the order in which a narrow screen keeps them.
         let state = widest("state", state);
-        let name = take(widest(named, name).min((columns / 3).max(8)), 4);
+        let named = widest(named, name);
+        let name = take(named.min((columns / 3).max(8)), 4);
         let state = take(state, 5);
         let age = take(widest("age", known), 3);
-        let value = take(widest("value", value).min(columns / 4), 5);
+        let valued = widest("value", value);
+        let value = take(valued.min(columns / 4), 5);
         let wanted = widest("last error", error);
         let error = take(wanted.min(24), 10);
         // On a narrow screen it is of no interest how long answers took.
         let has_bars = columns >= 60 && rows.iter().any(|row| !row.latencies.is_empty());
         let bars = take(if has_bars { (columns / 10).clamp(7, 16) } else { 0 }, 7);
         let latency = take(if bars == 0 { 0 } else { widest("took", took) }, 4);
-        let error = error + if error == 0 { 0 } else { left.min(wanted - error) };
+        // What is left goes to what was cut.
+        let mut more = |given: usize, wanted: usize| {
+            let more = if given == 0 { 0 } else { left.min(wanted.saturating_sub(given)) };
+            left -= more;
+            given + more
+        };
+        let error = more(error, wanted);
+        let value = more(value, valued);
+        let name = more(name, named);
         Self { name, state, age, value, bars, latency, error }
     }
 
@@ -199,7 +215,8 @@ impl Layout {
     }
 
     fn row(&self, row: &Row) -> String {
-        let cells = [name(row), state(row), known(row), value(row), took(row), error(row)];
+        let cells =
+            [shortened(&name(row), self.name), state(row), known(row), value(row), took(row), error(row)];
         self.line_with(cells, row.latencies.sparkline(self.bars))
     }
 
@@ -245,7 +262,8 @@ fn known(row: &Row) -> String {
 }
 
 fn value(row: &Row) -> String {
-    row.value.as_deref().map_or_else(String::new, |value| one_line(value, TEXT))
+    let parts: Vec<&str> = [&row.value, &row.activity].into_iter().flatten().map(String::as_str).collect();
+    one_line(&parts.join(", "), TEXT)
 }
 
 fn took(row: &Row) -> String {

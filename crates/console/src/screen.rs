@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 
 use terminal_size::{Height, Width, terminal_size};
 
-use crate::fit::width;
+use crate::fit::{truncated, width};
 use crate::render::{Line, Size, Tone};
 
 /// A terminal, or something that stands for one.
@@ -31,12 +31,7 @@ impl Look {
     /// In place if standard output is a terminal that can move its cursor; in colour unless `NO_COLOR` is set.
     #[must_use]
     pub fn of_stdout() -> Self {
-        let text = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
-        Self::of(
-            io::stdout().is_terminal(),
-            text("TERM").is_some_and(|term| term == "dumb"),
-            text("NO_COLOR").is_some(),
-        )
+        Self::of(io::stdout().is_terminal(), is_dumb(), no_colour())
     }
 
     fn of(is_terminal: bool, is_dumb: bool, no_colour: bool) -> Self {
@@ -44,15 +39,46 @@ impl Look {
     }
 }
 
+/// Whether the terminal cannot move its cursor.
+pub(crate) fn is_dumb() -> bool {
+    env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// Whether the user wants no colour.
+pub(crate) fn no_colour() -> bool {
+    env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
 /// Standard output.
+///
+/// On Unix it is written past the lock and the buffer of [`std::io::stdout`]: a write that never returns keeps nobody
+/// else waiting, and a frame is one write.
 #[derive(Debug)]
-pub struct Stdout(io::Stdout);
+pub struct Stdout {
+    #[cfg(unix)]
+    own: Option<std::fs::File>,
+    shared: io::Stdout,
+}
 
 impl Stdout {
-    /// Standard output of this process.
+    /// Standard output of this process. What its buffer holds is written first.
     #[must_use]
     pub fn new() -> Self {
-        Self(io::stdout())
+        let mut shared = io::stdout();
+        let _ = shared.flush();
+        Self {
+            #[cfg(unix)]
+            own: std::os::fd::AsFd::as_fd(&shared).try_clone_to_owned().ok().map(std::fs::File::from),
+            shared,
+        }
+    }
+
+    fn to(&mut self) -> &mut dyn Write {
+        #[cfg(unix)]
+        if let Some(own) = &mut self.own {
+            return own;
+        }
+        &mut self.shared
     }
 }
 
@@ -64,11 +90,11 @@ impl Default for Stdout {
 
 impl Write for Stdout {
     fn write(&mut self, part: &[u8]) -> io::Result<usize> {
-        self.0.write(part)
+        self.to().write(part)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.to().flush()
     }
 }
 
@@ -86,26 +112,38 @@ impl Screen for Stdout {
 
 /// Draws frames over each other.
 ///
-/// Each frame is one write. The cursor is never hidden and rests below the table, and colours end with their line: so
+/// Each frame is one buffer. The cursor is never hidden and rests below the table, and colours end with their line: so
 /// there is nothing to restore, whatever ends the process.
 pub(crate) struct InPlace {
     pub(crate) colour: bool,
     /// The columns that each line of the frame on the screen takes.
     drawn: Vec<usize>,
+    /// How many lines of older frames a low screen has pushed out of reach: a higher one may show them again.
+    lost: usize,
+    /// The height of the last frame's screen.
+    height: usize,
+    /// A line to be left above the next frame, which begins where the cursor is.
+    below: Option<String>,
 }
 
 impl InPlace {
     pub(crate) fn new(colour: bool) -> Self {
-        Self { colour, drawn: Vec::new() }
+        Self { colour, drawn: Vec::new(), lost: 0, height: 0, below: None }
+    }
+
+    /// The next frame replaces nothing: it begins below `line`.
+    pub(crate) fn begin_below(&mut self, line: &str) {
+        self.below = Some(line.to_owned());
     }
 
     /// What replaces the frame on the screen by `lines`.
     pub(crate) fn over(&mut self, lines: &[Line], size: Size) -> String {
-        // A terminal that has become narrower has wrapped the lines on it.
-        let columns = size.columns.max(1);
-        let up: usize = self.drawn.iter().map(|width| width.div_ceil(columns).max(1)).sum();
-        let up = up.min(size.lines.saturating_sub(1));
         let mut frame = String::from("\r");
+        if let Some(line) = self.below.take() {
+            (self.drawn, self.lost) = (Vec::new(), 0);
+            _ = write!(frame, "\x1b[2K{}\n", truncated(&line, size.columns.saturating_sub(1)));
+        }
+        let up = self.up(size);
         if up > 0 {
             _ = write!(frame, "\x1b[{up}A");
         }
@@ -120,6 +158,18 @@ impl InPlace {
         frame.push_str("\x1b[J");
         self.drawn = lines.iter().map(|line| width(&line.text)).collect();
         frame
+    }
+
+    /// How far the cursor goes up: over the last frame, and over what a screen that has grown shows again.
+    fn up(&mut self, size: Size) -> usize {
+        // A terminal that has become narrower has wrapped the lines on it.
+        let columns = size.columns.max(1);
+        let wanted: usize = self.drawn.iter().map(|width| width.div_ceil(columns).max(1)).sum();
+        let grown = size.lines.saturating_sub(self.height).min(self.lost);
+        self.height = size.lines;
+        let up = (wanted + grown).min(size.lines.saturating_sub(1));
+        self.lost = (self.lost + wanted).saturating_sub(up);
+        up
     }
 }
 

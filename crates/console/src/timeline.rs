@@ -4,9 +4,13 @@ use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use terminal_size::{Width, terminal_size};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use watchkeeper::report::one_line;
+
+use crate::fit::truncated;
+use crate::screen::{is_dumb, no_colour};
 
 /// Bytes of one line of text; what is cut is counted.
 const LINE: usize = 4_096;
@@ -23,10 +27,10 @@ pub enum Style {
 }
 
 impl Style {
-    /// [`Json`](Self::Json) if it is asked for, else by whether standard output is a terminal.
+    /// [`Json`](Self::Json) if it is asked for, else by whether standard output is a terminal that can move its cursor.
     #[must_use]
     pub fn of_stdout(json: bool) -> Self {
-        match (json, io::stdout().is_terminal()) {
+        match (json, io::stdout().is_terminal() && !is_dumb()) {
             (true, _) => Self::Json,
             (false, true) => Self::Terminal,
             (false, false) => Self::Plain,
@@ -65,6 +69,9 @@ pub struct Lines {
     style: Style,
     kind_width: usize,
     colour: fn(&str) -> &'static str,
+    is_coloured: bool,
+    /// The width of the terminal, if it has one.
+    columns: fn() -> Option<usize>,
     out: Arc<Mutex<Out>>,
     closed: watch::Sender<bool>,
 }
@@ -74,7 +81,9 @@ struct Out {
     /// The last line of a terminal.
     status: String,
     /// Lines are left out while something else draws on the terminal.
-    held: bool,
+    holds: usize,
+    /// Why the first line could not be written.
+    error: Option<io::Error>,
 }
 
 /// Nothing is printed while it lives: see [`Lines::hold`].
@@ -82,21 +91,24 @@ struct Out {
 pub struct Hold(Lines);
 
 impl Lines {
-    /// Prints to standard output. Times count from now.
+    /// Prints to standard output. Times count from now. `NO_COLOR` is respected.
     #[must_use]
     pub fn new(style: Style) -> Self {
-        Self::to(io::stdout(), style)
+        let columns = || terminal_size().map(|(Width(columns), _)| columns.into());
+        Self { is_coloured: !no_colour(), columns, ..Self::to(io::stdout(), style) }
     }
 
     /// Prints to `out`. Times count from now.
     #[must_use]
     pub fn to(out: impl Write + Send + 'static, style: Style) -> Self {
-        let out = Out { to: Box::new(out), status: String::new(), held: false };
+        let out = Out { to: Box::new(out), status: String::new(), holds: 0, error: None };
         Self {
             began: Instant::now(),
             style,
             kind_width: 8,
             colour: |_| "",
+            is_coloured: true,
+            columns: || None,
             out: Arc::new(Mutex::new(out)),
             closed: watch::Sender::new(false),
         }
@@ -135,14 +147,15 @@ impl Lines {
             Style::Plain | Style::Terminal => self.shown(at, kind, text),
         };
         let mut out = self.out();
-        if out.held || line.is_empty() {
+        if out.holds > 0 || line.is_empty() {
             return;
         }
         let whole = match self.style {
             Style::Json | Style::Plain => line + "\n",
             Style::Terminal => {
-                let colour = (self.colour)(kind);
-                format!("\r\x1b[2K{colour}{line}\x1b[0m\n{}", out.status)
+                let (colour, end) =
+                    if self.is_coloured { ((self.colour)(kind), "\x1b[0m") } else { ("", "") };
+                format!("\r\x1b[2K{colour}{line}{end}\n{}", self.status_of(&out))
             }
         };
         self.print(&mut out, &whole);
@@ -163,22 +176,29 @@ impl Lines {
         if self.style != Style::Terminal {
             return;
         }
-        let text = one_line(text, LINE);
         let mut out = self.out();
-        out.status = if text.is_empty() { text } else { format!("\x1b[2m{text}\x1b[0m") };
-        if !out.held {
-            let whole = format!("\r\x1b[2K{}", out.status);
+        out.status = one_line(text, LINE);
+        if out.holds == 0 {
+            let whole = format!("\r\x1b[2K{}", self.status_of(&out));
             self.print(&mut out, &whole);
         }
     }
 
-    /// Leaves lines out until the result is dropped, so that a [`Table`](crate::Table) can have the terminal.
+    /// A line that is wrapped could not be rewritten.
+    fn status_of(&self, out: &Out) -> String {
+        let columns = (self.columns)().map_or(usize::MAX, |columns| columns.saturating_sub(1));
+        let text = truncated(&out.status, columns);
+        if text.is_empty() || !self.is_coloured { text } else { format!("\x1b[2m{text}\x1b[0m") }
+    }
+
+    /// Leaves lines out until the result, and each other one, is dropped, so that a [`Table`](crate::Table) can have the
+    /// terminal. Then the status is there again.
     pub fn hold(&self) -> Hold {
         let mut out = self.out();
-        if !out.held && !out.status.is_empty() {
+        if out.holds == 0 && !out.status.is_empty() {
             self.print(&mut out, "\r\x1b[2K");
         }
-        out.held = true;
+        out.holds += 1;
         drop(out);
         Hold(self.clone())
     }
@@ -205,15 +225,26 @@ impl Lines {
 
     /// Flushes at once, so that the line is there even if the process is killed.
     fn print(&self, out: &mut Out, whole: &str) {
-        if out.to.write_all(whole.as_bytes()).and_then(|()| out.to.flush()).is_err() {
+        if let Err(error) = out.to.write_all(whole.as_bytes()).and_then(|()| out.to.flush()) {
+            out.error.get_or_insert(error);
             self.closed.send_replace(true);
         }
+    }
+
+    /// Why the first line that was lost could not be written; the next call has none.
+    pub(crate) fn error(&self) -> io::Result<()> {
+        self.out().error.take().map_or(Ok(()), Err)
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.out().held = false;
+        let mut out = self.0.out();
+        out.holds -= 1;
+        if out.holds == 0 && !out.status.is_empty() {
+            let status = self.0.status_of(&out);
+            self.0.print(&mut out, &status);
+        }
     }
 }
 
@@ -226,5 +257,30 @@ impl fmt::Debug for Lines {
 impl fmt::Debug for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hold").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_fits_the_terminal_and_has_no_colour_where_none_is_wanted() {
+        let (mut read, write) = io::pipe().unwrap();
+        let lines = Lines::to(write, Style::Terminal).colours(|_| "\x1b[36m");
+        let narrow = Lines { columns: || Some(8), ..lines.clone() };
+        narrow.status("polling, cycle 3");
+        let plain = Lines { is_coloured: false, ..lines };
+        plain.text("node", "up");
+        drop((narrow, plain));
+        let mut printed = String::new();
+        io::Read::read_to_string(&mut read, &mut printed).unwrap();
+        let narrow = "\r\x1b[2K\x1b[2mpollin…\x1b[0m";
+        let plain = "\r\x1b[2K   0.000s  node     up\npolling, cycle 3";
+        let at = plain.find("0.000").unwrap();
+        assert_eq!(printed[..narrow.len()], *narrow);
+        assert_eq!(printed[narrow.len()..][..at], plain[..at]);
+        assert_eq!(printed[narrow.len()..][at + 5..], plain[at + 5..]);
     }
 }

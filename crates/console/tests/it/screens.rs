@@ -48,14 +48,14 @@ fn screen(frame: &Frame, columns: usize, lines: usize) -> String {
 #[test]
 fn a_frame_fills_the_screen_that_there_is() {
     let wide = "\
-nodes: idle, cycle 20; fresh, 0.0 s old; shown for 5.0 s
+nodes: idle; fresh, 0.0 s old; cycle 20; shown for 5.0 s
 source  state                    age    value  took    latency    last error
 n1      fresh                    0.1 s  104    2.0 ms  ▂▄█▂
 n2      failing                  3.3 s         19 ms   █          connection refused
 n3      silent, asked 1.0 s ago  1.3 s         41 ms   █";
     assert_eq!(screen(&nodes(), 90, 24), wide);
     let half = "\
-nodes: idle, cycle 20; fresh, 0.0 s old; shown f…
+nodes: idle; fresh, 0.0 s old; cycle 20; shown f…
 source  state                    age    last err…
 n1      fresh                    0.1 s
 n2      failing                  3.3 s  connecti…
@@ -64,7 +64,7 @@ n3      silent, asked 1.0 s ago  1.3 s";
     let half = half.replace("3.3 s  connecti…", "3.3 s").replace("value  last err…", "value");
     assert_eq!(screen(&nodes(), 49, 24), half);
     let narrow = "\
-nodes: idle, cycle …
+nodes: idle; fresh,…
 source  state
 n1      fresh
 n2      failing
@@ -121,6 +121,28 @@ fn of_a_thousand_sources_the_worst_are_shown_and_the_others_counted() {
 }
 
 #[test]
+fn the_lowest_screens_show_the_worst_row() {
+    let low = |lines| screen(&nodes(), 60, lines).lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    let worst = "n2      failing  3.3 s  19 ms  █        connection refused";
+    assert_eq!(low(1), [""; 0]);
+    assert_eq!(low(2), [worst]);
+    assert_eq!(low(3), [worst, "and 2 more: 1 silent, 1 fresh"]);
+    assert!(low(4)[0].starts_with("source ") && low(4)[1] == worst, "{:?}", low(4));
+}
+
+#[test]
+fn a_long_value_takes_what_is_left_and_then_a_long_name() {
+    let mut frame = nodes();
+    frame.rows.truncate(1);
+    frame.rows[0].value = Some("v".repeat(50));
+    frame.rows[0].name = "n".repeat(60);
+    frame.rows[0].latencies = Latencies::default();
+    let of = |columns| render(&frame, Size { columns, lines: 3 }).remove(2);
+    assert!(of(80).contains(&("v".repeat(37) + "…")) && of(80).chars().count() == 80, "{}", of(80));
+    assert!(of(130).contains(&"v".repeat(50)) && of(130).contains(&"n".repeat(60)), "{}", of(130));
+}
+
+#[test]
 fn the_first_lines_say_what_is_wrong_with_all() {
     let mut frame = nodes();
     frame.rows.clear();
@@ -131,7 +153,7 @@ fn the_first_lines_say_what_is_wrong_with_all() {
     let screen = render(&frame, Size { columns: 100, lines: 24 });
     let expected = [
         "this frame is 4.2 s late",
-        "nodes: idle, paused, cycle 20, generation 3; stale, 12 s old; shown for 5.0 s",
+        "nodes: idle, paused; stale, 12 s old; generation 3; cycle 20; shown for 5.0 s",
         "last error: cycle 20 failed in poll: it panicked",
     ];
     assert_eq!(screen[..3], expected);

@@ -94,11 +94,15 @@ fn nothing_is_printed_while_something_else_has_the_terminal() {
     let (timeline, screen) = timeline(Style::Terminal);
     timeline.status("idle");
     screen.take();
-    let hold = timeline.hold();
+    let (hold, other) = (timeline.hold(), timeline.hold());
     timeline.text("step", "one");
     timeline.status("polling");
     assert_eq!(screen.take(), "\r\x1b[2K", "the status makes room");
+    drop(other);
+    timeline.text("step", "one and a half");
+    assert_eq!(screen.take(), "", "one hold is left");
     drop(hold);
+    assert_eq!(screen.take(), "\x1b[2mpolling\x1b[0m", "the status is there again");
     timeline.text("step", "two");
     assert!(screen.take().ends_with("two\x1b[0m\n\x1b[2mpolling\x1b[0m"));
 }
