@@ -36,7 +36,9 @@ impl<T: Transaction> ChainFacts<T> {
         let needed = of_nodes.chain([self.branch.tip(), self.branch.finalised()]).flatten();
         let needed = needed.map(|header| header.hash).collect();
         if self.headers.drop_lost(&anchor, &needed) {
-            short.iter().for_each(|name| self.begin_again(name));
+            for name in &short {
+                self.begin_again(name);
+            }
         }
     }
 }
