@@ -5,8 +5,8 @@
 //! it.
 //!
 //! Linux only: it needs pidfds, the signal at a parent's death and `/proc`. The libraries, `watchkeeper-fsm`,
-//! `watchkeeper`, `watchkeeper-scenario`, `watchkeeper-cucumber`, `watchkeeper-pipeline` and `watchkeeper-journal`, build on
-//! macOS and Windows too.
+//! `watchkeeper`, `watchkeeper-scenario`, `watchkeeper-cucumber`, `watchkeeper-pipeline`, `watchkeeper-journal`,
+//! `watchkeeper-console` and `watchkeeper-chain`, build on macOS and Windows too.
 //!
 //! ```
 //! use std::process::Command;
@@ -29,7 +29,7 @@ compile_error!(
     "watchkeeper-process, and the examples that start processes, are for Linux only: they need pidfds, the signal at a \
      parent's death and /proc. The libraries build on macOS and Windows too: \
      `cargo build -p watchkeeper-fsm -p watchkeeper -p watchkeeper-scenario -p watchkeeper-cucumber \
-     -p watchkeeper-pipeline -p watchkeeper-journal`."
+     -p watchkeeper-pipeline -p watchkeeper-journal -p watchkeeper-console -p watchkeeper-chain`."
 );
 
 #[cfg(all(doctest, target_os = "linux"))]

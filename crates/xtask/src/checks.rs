@@ -185,6 +185,8 @@ const PORTABLE: &[&str] = &[
     "watchkeeper-cucumber",
     "watchkeeper-pipeline",
     "watchkeeper-journal",
+    "watchkeeper-console",
+    "watchkeeper-chain",
 ];
 const LINUX_ONLY: &str = "watchkeeper-process";
 
