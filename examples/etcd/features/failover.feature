@@ -1,5 +1,4 @@
 Feature: Failover of etcd
-
   Scenario: The leader is killed, another leads, and all agree
     Given three members of etcd that are observed
     When the leader is killed

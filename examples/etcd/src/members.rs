@@ -4,8 +4,7 @@ use std::{collections::HashSet, process::Command, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::{Value, json};
-use watchkeeper::per_source::PerSourceSnapshot;
-use watchkeeper::{DynError, ObservationHandle, PerSource, async_trait};
+use watchkeeper::{DynError, ObservationHandle, PerSource, async_trait, per_source::PerSourceSnapshot};
 use watchkeeper_deploy::{NodeAccess, NodeAddress, local::LocalNode, local::NodeProgram};
 use watchkeeper_scenario::Application;
 
@@ -24,15 +23,13 @@ impl Application for Etcd {
 }
 
 /// Asks the JSON gateway of a member.
-async fn post(member: &str, path: &str, body: Value) -> Result<Value, DynError> {
-    let request = ureq::post(format!("http://{member}/v3/{path}")).config();
-    let request = request.timeout_global(Some(Duration::from_secs(1))).build();
-    Ok(tokio::task::spawn_blocking(move || request.send_json(body)?.body_mut().read_json()).await??)
+async fn post(at: &str, path: &str, body: Value) -> Result<Value, DynError> {
+    let ask = ureq::post(format!("http://{at}/v3/{path}")).config().timeout_global(Some(EVERY * 10)).build();
+    Ok(tokio::task::spawn_blocking(move || ask.send_json(body)?.body_mut().read_json()).await??)
 }
 
-pub(crate) async fn put(member: &str, key: &str, value: &str) -> Result<(), DynError> {
-    let pair = json!({ "key": BASE64.encode(key), "value": BASE64.encode(value) });
-    post(member, "kv/put", pair).await.map(drop)
+pub(crate) async fn put(at: &str, key: &str, value: &str) -> Result<(), DynError> {
+    post(at, "kv/put", json!({ "key": BASE64.encode(key), "value": BASE64.encode(value) })).await.map(drop)
 }
 
 /// The ids of the member and of the leader it knows; the revision and hash of its store.
@@ -65,11 +62,11 @@ impl NodeProgram<Etcd> for Etcd {
 
     fn command(&self, node: &LocalNode<'_>, _: &u64) -> Result<Command, DynError> {
         let url = |at: &NodeAddress, port| format!("http://{}", at.port(port).unwrap_or_default());
-        let peers: Vec<String> =
-            node.all.iter().map(|at| format!("{}={}", at.node, url(at, "peer"))).collect();
+        let peer = |at: &NodeAddress| format!("{}={}", at.node, url(at, "peer"));
+        let peers = node.all.iter().map(peer).collect::<Vec<_>>().join(",");
         let mut command = Command::new(std::env::var_os("ETCD").unwrap_or_else(|| "etcd".into()));
         command.arg("--data-dir").arg(node.data).args(["--name", &node.at.node]);
-        command.args(["--initial-cluster", &peers.join(","), "--initial-cluster-token", &node.at.cluster]);
+        command.args(["--initial-cluster", &peers, "--initial-cluster-token", &node.at.cluster]);
         let (client, peer) = (url(node.at, "client"), url(node.at, "peer"));
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
@@ -77,16 +74,14 @@ impl NodeProgram<Etcd> for Etcd {
     }
 }
 
-/// The name of the leader, if it answers and all that answer know it.
-fn leader(seen: &Seen) -> Option<String> {
-    let (name, leader) = seen.answering().find(|(_, status)| status["leader"] == status["id"])?;
-    seen.answering().all(|(_, status)| status["leader"] == leader["id"]).then(|| name.to_string())
-}
-
+/// The name of the leader, once it is not `killed` and all that answer know it.
 pub(crate) async fn leads(etcd: &ObservationHandle<Members>, killed: &str) -> Result<String, DynError> {
-    let is_another = |seen: &Seen| leader(seen).is_some_and(|leader| leader != killed);
-    let led = etcd.eventually("another member leads", is_another).within(WINDOW).await?;
-    Ok(leader(&led.value).unwrap_or_default())
+    let another = |seen: &Seen| {
+        let (name, leader) = seen.answering().find(|(_, at)| at["leader"] == at["id"])?;
+        let is_known = seen.answering().all(|(_, at)| at["leader"] == leader["id"]);
+        (is_known && **name != *killed).then(|| name.to_string())
+    };
+    Ok(etcd.eventually_some("another member leads", another).within(WINDOW).await?)
 }
 
 /// Whether all members answer, with one leader, one revision and one hash.
@@ -98,7 +93,6 @@ pub(crate) fn agree(seen: &Seen) -> bool {
 
 pub(crate) fn one_leader_a_term(seen: &Seen) -> bool {
     let mut terms = HashSet::new();
-    seen.answering()
-        .filter(|(_, at)| at["leader"] == at["id"])
-        .all(|(_, at)| terms.insert(at["term"].to_string()))
+    let mut leaders = seen.answering().filter(|(_, at)| at["leader"] == at["id"]);
+    leaders.all(|(_, at)| terms.insert(at["term"].to_string()))
 }

@@ -247,7 +247,7 @@ mod tests {
             match nodes {
                 7 => Ok(Vec::new()),
                 8 => Ok(vec!["n8".to_owned()]),
-                nodes => first_services(usize::try_from(*nodes)?, in_file),
+                nodes => first_services(*nodes, in_file),
             }
         }
     }

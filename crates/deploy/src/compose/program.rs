@@ -20,7 +20,7 @@ use crate::NodeAccess;
 ///
 /// struct Shop;
 /// impl Application for Shop {
-///     type Deployment = usize; // how many nodes
+///     type Deployment = u64; // how many nodes
 ///     type NodeClient = String; // where one is
 /// }
 ///
@@ -36,7 +36,7 @@ use crate::NodeAccess;
 /// }
 ///
 /// impl ComposeProgram<Shop> for Shop {
-///     fn services(&self, nodes: &usize, in_file: &[String]) -> Result<Vec<String>, DynError> {
+///     fn services(&self, nodes: &u64, in_file: &[String]) -> Result<Vec<String>, DynError> {
 ///         first_services(*nodes, in_file)
 ///     }
 /// }
@@ -83,8 +83,8 @@ pub trait ComposeProgram<A: Application>: NodeAccess<A> {
 /// # Errors
 ///
 /// `nodes` is 0, or the file has fewer.
-pub fn first_services(nodes: usize, in_file: &[String]) -> Result<Vec<String>, DynError> {
-    match in_file.get(..nodes) {
+pub fn first_services(nodes: u64, in_file: &[String]) -> Result<Vec<String>, DynError> {
+    match usize::try_from(nodes).ok().and_then(|nodes| in_file.get(..nodes)) {
         Some(first) if nodes > 0 => Ok(first.to_vec()),
         _ => {
             let most = in_file.len();

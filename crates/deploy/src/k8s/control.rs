@@ -7,11 +7,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 use tokio::time::{Instant, timeout, timeout_at};
-use watchkeeper::async_trait;
+use watchkeeper::{DynError, async_trait};
 use watchkeeper_scenario::{Application, NodeAction, NodeControl, NodeControlError};
 
 use super::error::K8sError;
 use super::pods::PodSources;
+use crate::access::asked;
 use crate::{NodeAccess, ready};
 
 /// The deployer's name.
@@ -53,8 +54,8 @@ impl<A: Application> NodeControl for K8sControl<A> {
         }
         let left = deadline.saturating_duration_since(Instant::now());
         let serves = ready(left, async || match self.sources.clients().get(node) {
-            Some(client) => self.access.probe(&client).await,
-            None => Err("its pod was lost again".into()),
+            Some(client) => asked(&*self.access, &client).await.map_err(DynError::from),
+            None => Err(DynError::from("its pod was lost again")),
         });
         serves.await.map_err(|unmet| {
             let last = unmet.reason().unwrap_or("its pod is ready, but does not answer");

@@ -28,6 +28,7 @@ use super::pod::NodePod;
 use super::pods::{PodSelection, PodSources, Seen};
 use super::program::K8sProgram;
 use super::space::{OwnedNamespace, labels};
+use crate::access::asked;
 use crate::shared::unique;
 use crate::{NodeAccess, ready};
 
@@ -156,7 +157,7 @@ async fn all_answer<A: Application>(
             return Err(not_ready(vec![format!("{node}: its pod was lost again ({waits_for})")]));
         };
         let left = deadline.saturating_duration_since(Instant::now());
-        ready(left, || access.probe(&client)).await.map_err(|unmet| {
+        ready(left, || asked(access, &client)).await.map_err(|unmet| {
             let last = unmet.reason().unwrap_or("its pod is ready, but does not answer");
             not_ready(vec![format!("{node}: {last}")])
         })?;

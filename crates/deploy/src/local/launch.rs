@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use watchkeeper::report::{error_chain, one_line};
+use watchkeeper::report::one_line;
 use watchkeeper::wait::{Unmet, UnmetOutcome};
 use watchkeeper_process::{Process, ReadyLine, while_parent_lives};
 use watchkeeper_scenario::Application;
@@ -16,12 +16,11 @@ use watchkeeper_scenario::Application;
 use super::directory::{Directory, IN_AN_ERROR, Tail};
 use super::ports::ReservedPort;
 use super::{LocalError, LocalNode, NodeProgram, Readiness, lock, lookup};
+use crate::access::asked;
 use crate::{NodeAddress, ready};
 
 /// How long it may take to read what an ended process has printed.
 const OUTPUT_WITHIN: Duration = Duration::from_secs(1);
-/// How long one question to a node may take: another one may be answered where this one hangs.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes kept of a line that is not a node's, and of the answer to a probe.
 const LINE: usize = 2_000;
 
@@ -194,10 +193,7 @@ impl<A: Application> Launcher<A> {
 
     /// One question whether the node serves; the error is the reason.
     pub(super) async fn asked(&self, client: &A::NodeClient) -> Result<(), String> {
-        match timeout(ANSWER_WITHIN, self.program.probe(client)).await {
-            Ok(answer) => answer.map_err(|error| error_chain(&*error)),
-            Err(_) => Err(format!("no answer within {ANSWER_WITHIN:?}")),
-        }
+        asked(&*self.program, client).await
     }
 
     /// The error of a node that ended before all were ready.

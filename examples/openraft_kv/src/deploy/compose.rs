@@ -36,7 +36,7 @@ pub fn compose_deployer_of(folder: impl Into<PathBuf>) -> ComposeDeployer<RaftKv
 #[async_trait]
 impl ComposeProgram<RaftKv> for RaftKv {
     fn services(&self, deployment: &Deployment, in_file: &[String]) -> Result<Vec<String>, DynError> {
-        first_services(usize::try_from(deployment.nodes).unwrap_or(usize::MAX), in_file)
+        first_services(deployment.nodes, in_file)
     }
 
     fn environment(&self, deployment: &Deployment) -> Vec<(String, String)> {
