@@ -40,6 +40,7 @@ struct Readme;
 mod directory;
 #[cfg(target_os = "linux")]
 mod group;
+mod log;
 #[cfg(target_os = "linux")]
 mod output;
 #[cfg(target_os = "linux")]

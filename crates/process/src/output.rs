@@ -1,7 +1,6 @@
 //! The output of a child: all of it is read, and one line is searched for.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::process::{ChildStderr, ChildStdout};
 use std::sync::mpsc::Receiver;
@@ -10,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::oneshot;
+
+use crate::log::Log;
 
 /// How many bytes of the output before the line are kept.
 const KEPT: usize = 64 * 1024;
@@ -70,32 +71,8 @@ impl Printed {
     }
 }
 
-/// The file that gets a copy of the output, if there is one.
-pub(crate) struct Log(Option<File>);
-
-impl Log {
-    pub(crate) fn new(file: Option<File>) -> Self {
-        Self(file)
-    }
-
-    /// A second writer to the same file.
-    pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        self.0.as_ref().map(File::try_clone).transpose().map(Self)
-    }
-
-    /// A file that cannot be written gets no more: the child must not block on its output.
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(file) = &mut self.0
-            && let Err(error) = file.write_all(bytes)
-        {
-            tracing::warn!(%error, "the output of a child process is no longer written to its file");
-            self.0 = None;
-        }
-    }
-}
-
 /// Reads to the end: otherwise a child that prints more would block on a full pipe.
-pub(crate) fn keep(mut stderr: ChildStderr, printed: &Mutex<Printed>, mut log: Log) {
+pub(crate) fn keep(mut stderr: ChildStderr, printed: &Mutex<Printed>, log: &Log) {
     let mut chunk = vec![0; KEPT];
     while let Ok(length @ 1..) = read(&mut stderr, &mut chunk) {
         log.write(&chunk[..length]);
@@ -108,7 +85,7 @@ pub(crate) fn look_for(
     mark: &str,
     mut stdout: ChildStdout,
     printed: &Mutex<Printed>,
-    mut log: Log,
+    log: &Log,
     errors_ended: &Receiver<()>,
     ready: oneshot::Sender<Result<String, String>>,
 ) {

@@ -15,7 +15,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::group::Group;
-use crate::output::{self, Log, Printed, ReadyLine};
+use crate::log::Log;
+use crate::output::{self, Printed, ReadyLine};
 use crate::signal;
 
 /// How long a killed child may take to be gone. It takes milliseconds, unless something holds it.
@@ -117,7 +118,8 @@ impl Process {
     /// both are in the file, and both are searched for `mark`. Otherwise standard error is in it if it is a pipe. Open the
     /// file to append, so that it also has what an earlier process of the same node printed.
     ///
-    /// What cannot be written, for example because the disk is full, is left out and logged; the output is still read.
+    /// Of one process the first 64 MiB are written, and once it has ended the last 64 KiB. What cannot be written, for example because the disk
+    /// is full, is left out and logged. The output is still read.
     ///
     /// # Errors
     ///
@@ -340,7 +342,7 @@ fn launch(command: &mut Command) -> io::Result<(Child, Arc<OwnedFd>)> {
 /// ended.
 fn read_output(
     child: &mut Child,
-    mut wanted: Wanted,
+    wanted: Wanted,
     ready: oneshot::Sender<Result<String, String>>,
 ) -> io::Result<()> {
     let thread = || Builder::new().name("process-output".to_owned());
@@ -349,9 +351,11 @@ fn read_output(
     let (reading, errors_ended) = mpsc::channel::<()>();
     if let Some(stderr) = child.stderr.take() {
         let printed = Arc::clone(&printed);
-        let log = wanted.log.try_clone()?;
+        let log = wanted.log.clone();
         thread().spawn(move || {
-            output::keep(stderr, &printed, log);
+            output::keep(stderr, &printed, &log);
+            // It may write the end of the output.
+            drop(log);
             drop(reading);
         })?;
     } else {
@@ -359,8 +363,7 @@ fn read_output(
     }
     if let Some(stdout) = child.stdout.take() {
         thread().spawn(move || {
-            let log = std::mem::replace(&mut wanted.log, Log::new(None));
-            output::look_for(&wanted.mark, stdout, &printed, log, &errors_ended, ready);
+            output::look_for(&wanted.mark, stdout, &printed, &wanted.log, &errors_ended, ready);
             // Until standard error has ended too.
             let _ = errors_ended.recv();
             drop(wanted);
