@@ -64,8 +64,8 @@ pub trait NodeProgram<A: Application>: NodeAccess<A> {
 pub enum Readiness {
     /// When [`NodeAccess::probe`] succeeds.
     Probe,
-    /// When it has printed a line that contains this mark, on standard output or standard error. After a later start,
-    /// `wait_ready` waits for that line, and then until the probe succeeds.
+    /// When it has printed a line that contains this mark, on standard output or standard error. After a later start
+    /// nothing waits for that line: `wait_ready` asks [`NodeAccess::probe`], which therefore has to ask the node.
     Line(String),
     /// The same, and the line says where it listens: [`NodeProgram::address`] reads it. A later start of this node gets
     /// that address as its own, and also waits for the line.
