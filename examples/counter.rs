@@ -49,7 +49,8 @@ async fn main() -> Result<(), DynError> {
     let files = StaticSourceProvider::new(vec![ObservedSource::new("file", path.clone())]);
     let config = ObservationConfig { interval: Duration::from_millis(50), ..Default::default() };
     let runtime = ObservationRuntime::start(files, Lengths, config).await?;
-    std::fs::write(&path, "one two")?;
+    // A write of the whole file would first make it empty, and a poll could see that.
+    std::io::Write::write_all(&mut std::fs::File::options().append(true).open(&path)?, b" two")?;
     let grown = runtime.handle().eventually("7 bytes", |length| *length == 7);
     let seen = grown.within(Duration::from_secs(5)).await?;
     assert_eq!(seen.value, 7);

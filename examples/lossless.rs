@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::{sync::watch, time::sleep};
-use watchkeeper::per_source::SourceEvent::{self, Appeared, Changed};
+use watchkeeper::per_source::SourceEvent::{self, Appeared, Changed, Recovered};
 use watchkeeper::subscription::RecvError;
 use watchkeeper::{DynError, ObservationConfig, ObservationHandle, ObservedSource, PerSource, observe};
 
@@ -19,7 +19,7 @@ struct Store {
     handled: watch::Sender<Vec<u64>>, // for the assertions
 }
 
-/// What is not committed: after a restart, and after a gap in the events, it is there once more.
+/// What is not committed: after a restart, and after a gap, it is there once more.
 async fn open(orders: ObservedSource<Arc<Store>>) -> Result<Vec<u64>, DynError> {
     Ok((*orders.source.committed.borrow() + 1..=*orders.source.newest.borrow()).collect())
 }
@@ -29,8 +29,7 @@ fn opened(event: &SourceEvent<Vec<u64>>) -> Option<Vec<u64>> {
 }
 
 type Orders = ObservationHandle<PerSource<Arc<Store>, Vec<u64>>>;
-
-/// Returns how often it has missed batches.
+/// Returns how often it went back to the snapshot: after a gap, and when a source that had no answer in it recovers.
 async fn consume(observed: Orders, store: Arc<Store>) -> Result<u64, DynError> {
     let mut gaps = 0;
     loop {
@@ -46,6 +45,7 @@ async fn consume(observed: Orders, store: Arc<Store>) -> Result<u64, DynError> {
                 }
             }
             open = match batches.recv().await {
+                Ok(batch) if batch.events.iter().any(|event| matches!(event, Recovered { .. })) => break,
                 Ok(batch) => batch.events.iter().filter_map(opened).flatten().collect(),
                 Err(RecvError::Closed(_)) => return Ok(gaps),
                 Err(RecvError::Lagged { .. } | RecvError::Rebuilt { .. }) => break,

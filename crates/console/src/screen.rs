@@ -141,7 +141,7 @@ impl InPlace {
         let mut frame = String::from("\r");
         if let Some(line) = self.below.take() {
             (self.drawn, self.lost) = (Vec::new(), 0);
-            _ = write!(frame, "\x1b[2K{}\n", truncated(&line, size.columns.saturating_sub(1)));
+            _ = writeln!(frame, "\x1b[2K{}", truncated(&line, size.columns.saturating_sub(1)));
         }
         let up = self.up(size);
         if up > 0 {

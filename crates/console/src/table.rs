@@ -129,8 +129,12 @@ impl Table {
         tokio::pin!(end);
         let mut due = Instant::now();
         loop {
-            writer.show(self.frame(), Instant::now());
-            due = Instant::now().max(due + self.every); // one frame for all that were missed
+            let now = Instant::now();
+            writer.show(self.frame(), now);
+            due += self.every;
+            if due <= now {
+                due = now + self.every; // one frame for all that were missed
+            }
             tokio::select! {
                 biased;
                 ended = writer.ended() => return ended,

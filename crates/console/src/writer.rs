@@ -53,6 +53,19 @@ struct Slot {
     is_last: bool,
     cancelled: bool,
     result: Option<io::Result<()>>,
+    /// When a thread last looked at the clock: one of them never writes.
+    looked: Option<RealInstant>,
+    /// How long the process stood still, if the table has not said so.
+    stood: Option<Duration>,
+}
+
+impl Slot {
+    fn look(&mut self) {
+        let now = RealInstant::now();
+        let stood = self.looked.map_or(Duration::ZERO, |last| now - last).saturating_sub(LOOK);
+        self.stood = Some(stood).filter(|stood| *stood >= LATE).or(self.stood);
+        self.looked = Some(now);
+    }
 }
 
 /// What the thread does next.
@@ -60,6 +73,10 @@ enum Next {
     Draw(Box<Frame>, Instant),
     Look,
     End,
+}
+
+fn named(name: &str) -> thread::Builder {
+    thread::Builder::new().name(name.to_owned())
 }
 
 impl Writer {
@@ -87,10 +104,13 @@ impl Writer {
                 Box::new(move || print(&lines, &pen))
             }
         };
-        thread::Builder::new().name("watchkeeper-table".to_owned()).spawn(move || {
+        let watching = Arc::clone(&shared);
+        named("watchkeeper-table").spawn(move || {
             let result = write();
             pen.shared.slot().result = Some(result);
         })?;
+        // A write that takes long is no suspension: so another thread looks, too.
+        named("watchkeeper-look").spawn(move || watching.look())?;
         Ok(Self { shared, ended })
     }
 
@@ -157,11 +177,20 @@ impl Shared {
         let idle = |slot: &mut Slot| slot.frame.is_none() && !slot.is_last && !slot.cancelled;
         let waited = self.changed.wait_timeout_while(self.slot(), LOOK, idle);
         let (mut slot, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        slot.look();
         match slot.frame.take() {
             _ if slot.cancelled => Next::End,
             Some((frame, made)) => Next::Draw(Box::new(frame), made),
             None if slot.is_last => Next::End,
             None => Next::Look,
+        }
+    }
+
+    fn look(&self) {
+        let mut slot = self.slot();
+        while slot.result.is_none() && !slot.cancelled {
+            slot = self.changed.wait_timeout(slot, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            slot.look();
         }
     }
 
@@ -186,10 +215,8 @@ struct Drawing<S> {
 impl<S: Screen> Drawing<S> {
     fn run(mut self, shared: &Shared) -> io::Result<()> {
         loop {
-            let began = RealInstant::now();
             let next = shared.next();
-            let stood = began.elapsed().saturating_sub(LOOK);
-            if stood >= LATE {
+            if let Some(stood) = shared.slot().stood.take() {
                 // A shell has printed below the table: up from here is no longer where it is.
                 self.place.begin_below(&format!("this process stood still for {}", age(stood)));
             }

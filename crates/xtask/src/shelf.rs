@@ -17,8 +17,11 @@ const LINES: usize = 80;
 /// The longest that one may run.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What an example may not use: its assertions would depend on how busy the machine is.
+/// What an example may not use: its assertions would depend on how busy the machine is. `Instant` may be that of tokio.
 const WALL_CLOCK: [&str; 3] = ["std::time::Instant", "SystemTime", "thread::sleep"];
+
+/// How an example asserts.
+const ASSERTIONS: [&str; 4] = ["assert!(", "assert_eq!(", "assert_ne!(", "expect_"];
 
 /// Examples that cannot run by themselves, and why.
 const NOT_RUN: [(&str, &str); 1] =
@@ -84,12 +87,46 @@ fn name(path: &str) -> &str {
 fn wrong_with(text: &str) -> impl Iterator<Item = String> {
     let lines = text.lines().count();
     let long = (lines >= LINES).then(|| format!("has {lines} lines: an example has fewer than {LINES}"));
-    let silent = !text.contains("assert") && !text.contains("expect_");
+    let code = code(text);
+    let silent = !ASSERTIONS.iter().any(|assertion| code.contains(assertion));
     let silent = silent.then(|| "asserts nothing: a reader cannot know whether it works".to_owned());
-    let clocks = WALL_CLOCK.into_iter().filter(|word| text.contains(word));
+    let is_used = |word: &&str| match *word {
+        "std::time::Instant" => uses_std_instant(&code),
+        word => code.contains(word),
+    };
+    let clocks = WALL_CLOCK.into_iter().filter(is_used);
     let clocks =
         clocks.map(|word| format!("uses {word}: what it asserts would depend on the machine's load"));
     long.into_iter().chain(silent).chain(clocks.collect::<Vec<_>>())
+}
+
+/// The text without its comments.
+fn code(text: &str) -> String {
+    let of_line = |line: &str| match line.split_once("//") {
+        // An address in a string is no comment.
+        Some((code, _)) if !code.ends_with(':') => code.to_owned(),
+        _ => line.to_owned(),
+    };
+    text.lines().map(of_line).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether `Instant` comes from `std::time`, by its path or in a group.
+fn uses_std_instant(code: &str) -> bool {
+    let code: String = code.split_whitespace().collect();
+    let is_named = |path: &str| {
+        path.starts_with("Instant")
+            || path.strip_prefix('{').is_some_and(|group| {
+                let group = group.split_once('}').map_or(group, |(group, _)| group);
+                group.split(',').any(|name| name == "Instant" || name.starts_with("Instantas"))
+            })
+    };
+    let of_std = |prefix: &str| code.split(prefix).skip(1).any(is_named);
+    // `use std::{time::{Duration, Instant}, ..}`: the group of `std` reaches to the end of its item.
+    let nested = code.split("usestd::{").skip(1).any(|rest| {
+        let item = rest.split_once(';').map_or(rest, |(item, _)| item);
+        item.split("time::").skip(1).any(is_named)
+    });
+    of_std("std::time::") || nested
 }
 
 /// The programs of examples, by their source from here.
@@ -135,8 +172,23 @@ mod tests {
     #[test]
     fn a_long_a_silent_and_an_impatient_example_are_named() {
         let wrong = |text: &str| wrong_with(text).collect::<Vec<_>>();
-        assert_eq!(wrong(&"assert\n".repeat(79)), [""; 0]);
-        assert_eq!(wrong(&"assert\n".repeat(80)), ["has 80 lines: an example has fewer than 80"]);
+        assert_eq!(wrong(&"assert!(x)\n".repeat(79)), [""; 0]);
+        assert_eq!(wrong(&"assert!(x)\n".repeat(80)), ["has 80 lines: an example has fewer than 80"]);
+        for silent in ["fn main() {} // assert!(x)", "//! It asserts.\nfn main() {}", "assertion();"] {
+            assert!(wrong(silent)[0].starts_with("asserts nothing"), "{silent}");
+        }
+        assert_eq!(wrong("let url = \"http://node\"; assert_ne!(url, other)"), [""; 0]);
+        for clock in [
+            "use std::time::{Duration, Instant};",
+            "use std::time::{\n    Instant as Now,\n};",
+            "use std::{fmt, time::{Duration, Instant}};",
+            "use std::time::Instant;",
+        ] {
+            let text = format!("{clock}\nassert!(x)");
+            assert!(wrong(&text)[0].starts_with("uses std::time::Instant"), "{clock}");
+        }
+        let tokio = "use std::time::Duration;\nuse tokio::time::{self, Instant};\nassert!(x)";
+        assert_eq!(wrong(tokio), [""; 0]);
         assert!(wrong("fn main() {}")[0].starts_with("asserts nothing"));
         assert!(wrong("assert!(std::time::Instant::now() > x)")[0].starts_with("uses std::time::Instant"));
     }
