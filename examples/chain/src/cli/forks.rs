@@ -72,10 +72,12 @@ impl Forks {
     fn print(&self, reporter: &Reporter) {
         let beside = if self.others.is_empty() { "no other branch is live" } else { "beside it" };
         let first = format!("the tip is {}; {beside}", EventAt(&self.tip));
-        let mut text = self.others.iter().fold(first, |text, fork| format!("{text}\n{}", as_text(fork)));
-        if self.left_out > 0 {
-            text += &format!("\nand {} more, which are no higher than these", self.left_out);
-        }
+        let left_out = match self.left_out {
+            0 => String::new(),
+            more => format!("\nand {more} more, which are no higher than these"),
+        };
+        let listed = self.others.iter().fold(first, |text, fork| format!("{text}\n{}", as_text(fork)));
+        let text = listed + &left_out;
         reporter.report("forks", &text, || {
             let others: Vec<Value> = self.others.iter().map(as_json).collect();
             json!({ "forks": others, "left_out": self.left_out, "tip": header(&self.tip) })
