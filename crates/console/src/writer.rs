@@ -28,7 +28,7 @@ const LAST: Duration = Duration::from_secs(1);
 /// A frame that is so much older than the next one was planned says so, once in this time.
 const OLD: Duration = Duration::from_secs(1);
 
-/// How often the thread looks at the clock. Where that takes much longer, the process stood still.
+/// How often the clock is read. Where that takes much longer, the process stood still.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Gives frames to the thread. What it has not taken when the next frame comes is replaced. Dropping it ends the thread
@@ -53,7 +53,7 @@ struct Slot {
     is_last: bool,
     cancelled: bool,
     result: Option<io::Result<()>>,
-    /// When a thread last looked at the clock: one of them never writes.
+    /// When a thread last read the clock: one of the two never writes.
     looked: Option<RealInstant>,
     /// How long the process stood still, if the table has not said so.
     stood: Option<Duration>,

@@ -3,7 +3,6 @@
 //! Every wait is on the handle of the observation.
 
 use std::future::pending;
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -128,12 +127,7 @@ pub async fn run(flags: &DemoFlags, interrupted: impl Future<Output = ()>) -> Re
     if flags.nodes < 3 {
         return Err(DemoError::TooFewNodes { nodes: flags.nodes });
     }
-    let style = match (flags.json, std::io::stdout().is_terminal()) {
-        (true, _) => Style::Json,
-        (false, true) => Style::Terminal,
-        (false, false) => Style::Plain,
-    };
-    let timeline = Timeline::new(style);
+    let timeline = Timeline::new(Style::of_stdout(flags.json));
     let end = CancellationToken::new();
     let failover = Failover {
         interval: flags.interval,

@@ -72,7 +72,8 @@ impl Timeline {
                 ended = true;
             });
             // Where the table cannot be drawn any more, the watching goes on.
-            if table.await.is_ok() && ended {
+            let _ = table.await;
+            if ended {
                 return;
             }
         }
