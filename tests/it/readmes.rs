@@ -135,8 +135,14 @@ fn a_block_of_dependencies_is_true_and_has_all_that_the_code_beside_it_needs() {
         checked.push(page);
     }
     checked.sort();
-    let all =
-        ["README.md", "crates/cucumber/README.md", "crates/scenario/README.md", "docs/first_observer.md"];
+    let all = [
+        "README.md",
+        "crates/cucumber/README.md",
+        "crates/deploy/README.md",
+        "crates/process/README.md",
+        "crates/scenario/README.md",
+        "docs/first_observer.md",
+    ];
     assert_eq!(checked, all);
 }
 
