@@ -188,9 +188,9 @@ pub(crate) static STEPS: &[Step] = &[
     },
 ];
 
-/// Steps that mostly wait for servers and containers: in a run of all steps they run beside those that come after
-/// [`BUILT`] and build, in processes of their own.
-pub(crate) const BESIDE: &[&str] = &["pods", "api", "chains", "etcd", "containers"];
+/// Steps that mostly wait for servers: in a run of all steps they run beside those that come after [`BUILT`] and build,
+/// in processes of their own. Not those whose tests build an image: cargo's lock would keep them waiting.
+pub(crate) const BESIDE: &[&str] = &["api", "etcd", "chains"];
 
 /// After this step what the steps of [`BESIDE`] need is built.
 pub(crate) const BUILT: &str = "doctest";
