@@ -142,6 +142,7 @@ impl EthereumClient {
     }
 
     /// Calls any method.
+    #[cfg_attr(not(feature = "anvil"), allow(dead_code, reason = "anvil's own methods are asked by it"))]
     pub(super) async fn ask<P: Serialize, R: DeserializeOwned>(
         &self,
         method: &'static str,
