@@ -6,7 +6,6 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256, U64, U256};
 use async_trait::async_trait;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::classify::{Class, contains};
@@ -141,9 +140,9 @@ impl EthereumClient {
         })
     }
 
-    /// Calls any method.
-    #[cfg_attr(not(feature = "anvil"), allow(dead_code, reason = "anvil's own methods are asked by it"))]
-    pub(super) async fn ask<P: Serialize, R: DeserializeOwned>(
+    /// Calls any method: those that only anvil has.
+    #[cfg(feature = "anvil")]
+    pub(super) async fn ask<P: Serialize, R: serde::de::DeserializeOwned>(
         &self,
         method: &'static str,
         parameters: P,

@@ -6,13 +6,11 @@ use watchkeeper::until;
 use watchkeeper::wait::{Unmet, Verdict};
 
 /// The longest that a time-out may be.
-#[cfg(any(feature = "local", feature = "compose"))]
-#[cfg_attr(not(feature = "local"), allow(dead_code, reason = "time-outs can be set for local alone"))]
+#[cfg(feature = "local")]
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Checks the time-out that the method `setting` of a deployer was given.
-#[cfg(any(feature = "local", feature = "compose"))]
-#[cfg_attr(not(feature = "local"), allow(dead_code, reason = "time-outs can be set for local alone"))]
+#[cfg(feature = "local")]
 pub(crate) fn check_time_out(
     setting: &str,
     within: Duration,

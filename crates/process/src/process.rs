@@ -118,8 +118,8 @@ impl Process {
     /// both are in the file, and both are searched for `mark`. Otherwise standard error is in it if it is a pipe. Open the
     /// file to append, so that it also has what an earlier process of the same node printed.
     ///
-    /// Of one process the first 64 MiB are written, and once it has ended the last 64 KiB. What cannot be written, for example because the disk
-    /// is full, is left out and logged. The output is still read.
+    /// Of one process the first 64 MiB are written, and once it has ended the last 64 KiB. What cannot be written, for
+    /// example because the disk is full, is left out and logged. The output is still read.
     ///
     /// # Errors
     ///
