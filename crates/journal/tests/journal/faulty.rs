@@ -86,6 +86,13 @@ impl Faulty {
         self
     }
 
+    /// Whether the failures of this operation that were asked for have happened.
+    #[allow(dead_code, reason = "for those whose appends follow each other, such as observerd")]
+    pub(crate) fn has_failed(&self, operation: Operation) -> bool {
+        let faults = self.faults.lock().unwrap();
+        faults.failing.iter().all(|(failing, _, times, _)| *failing != operation || *times == 0)
+    }
+
     pub(crate) fn write_at_most(&self, bytes: usize) -> &Self {
         self.faults.lock().unwrap().short = Some(bytes);
         self
