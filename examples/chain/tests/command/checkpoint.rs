@@ -5,10 +5,12 @@ mod other_files;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::time::timeout;
+use watchkeeper::until;
 use watchkeeper_chain::projection::checkpoint::Checkpoint;
 
 use super::{ACCOUNT, Follow, PATIENCE, follow, following};
@@ -56,6 +58,21 @@ async fn run_until(server: &Misbehaving, flags: &[&str], text: &str) -> Vec<Stri
     lines
 }
 
+/// All lines of a run that is interrupted once the file has a block of this height.
+///
+/// With a wallet it is written later than the block is printed: when the balance where the observation begins is known.
+async fn run_until_kept(server: &Misbehaving, path: &str, flags: &[&str], height: u64) -> Vec<String> {
+    let follow = following(server, &[&["--json", "--checkpoint", path], flags].concat());
+    let is_kept = || async {
+        let kept = Checkpoint::<IgnoredAny>::load(Path::new(path));
+        kept.map(|kept| kept.is_some_and(|kept| kept.headers.last().unwrap().height == height))
+    };
+    let kept = until("the file has the block", is_kept).every(Duration::from_millis(20));
+    kept.within(PATIENCE).await.unwrap();
+    follow.interrupt();
+    follow.rest().await
+}
+
 fn wei_at_the_end(lines: &[String]) -> Value {
     let line = lines.iter().rfind(|line| line.contains("\"wei\"")).unwrap();
     serde_json::from_str::<Value>(line).unwrap()["wei"].clone()
@@ -70,26 +87,28 @@ fn wei_at_the_end(lines: &[String]) -> Value {
 async fn a_run_goes_on_over_a_reorg_that_nobody_saw() {
     let files = tempfile::tempdir().unwrap();
     let path = path_of(&files);
-    let flags = ["--checkpoint", &path, "--wallet", ACCOUNT];
+    let wallet = ["--wallet", ACCOUNT];
     let server = Misbehaving::start(Modes { blocks: 8, ..Modes::default() }).await;
     let mut branch = Branch::default();
-    let first = run_until(&server, &flags, "\"height\":8,").await;
+    let first = run_until_kept(&server, &path, &wallet, 8).await;
     assert!(first.iter().any(|line| line.contains("\"saved\":\"up to block 8 (")), "{first:#?}");
     branch.follow(&first);
     assert_eq!(branch.0.len(), 8);
 
     server.reorg(3, 5);
-    let second = run_until(&server, &flags, "\"reorged\"").await;
+    let second = run_until_kept(&server, &path, &wallet, 10).await;
     let resumed = second.iter().find(|line| line.contains("\"resumed\":\"after block 8 (")).unwrap();
     assert!(resumed.contains("); --from does not count\""), "{resumed}");
     branch.follow(&second);
     assert_eq!(branch.0.len(), 10);
-    let whole = run_until(&server, &["--wallet", ACCOUNT], "\"height\":10,").await;
+    let other = files.path().join("other.checkpoint");
+    let whole = run_until_kept(&server, other.to_str().unwrap(), &wallet, 10).await;
     let mut again = Branch::default();
     again.follow(&whole);
     assert_eq!((again.0, wei_at_the_end(&whole)), (branch.0, wei_at_the_end(&second)));
 
     // A third run has nothing to emit.
+    let flags = [&["--checkpoint", &path], &wallet[..]].concat();
     let third = run_until(&server, &flags, "\"resumed\"").await;
     assert!(!third.iter().any(|line| line.contains("\"event\"")), "{third:#?}");
 }
@@ -122,7 +141,7 @@ async fn a_run_that_is_killed_leaves_a_whole_file() {
         assert!(kept.is_none_or(|kept| kept.headers.last().unwrap().height <= tip));
         if nth == 0 {
             // One file for the runs after it.
-            run_until(&server, &["--checkpoint", &path], "\"event\"").await;
+            run_until_kept(&server, &path, &[], tip).await;
         }
     }
     // What killed runs leave, the next one removes.

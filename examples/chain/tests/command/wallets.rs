@@ -114,7 +114,7 @@ async fn nodes_that_cannot_read_older_blocks_are_reported_once_each() {
     let rpc = &rpc(&node);
     let mut follow =
         Follow::start(&["--interval", "50ms", "--from", "0", "--rpc", rpc, rpc, "--wallet", ACCOUNT]);
-    follow.says("block 301 (").await;
+    follow.says(" 301 (").await;
     for name in ["rpc1", "rpc2"] {
         let says = format!("{name}: reading older blocks: ");
         let lines = follow.unclaimed.iter().filter(|line| line.contains(&says)).count();
@@ -151,7 +151,7 @@ async fn a_wallet_that_is_known_late_is_caught_up_with() {
     let mut follow = Follow::start(&arguments);
     follow.says("wallet1 waits for its balance at block 0 (").await;
     follow.says("wallet1 2.000000 ether at block 0 (").await;
-    follow.says("block 301 (").await;
+    follow.says(" 301 (").await;
     follow.interrupt();
     let line = follow.says("wallet1").await;
     assert!(line.ends_with("wallet1 2.000000 ether at block 301"), "{line}");

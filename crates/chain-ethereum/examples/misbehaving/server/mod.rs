@@ -51,6 +51,8 @@ struct Inside {
     modes: Modes,
     script: Script,
     requests: u64,
+    /// Those of them that ask for the head.
+    looks: u64,
     /// How many requests each hiccup is for.
     hiccups: Vec<u64>,
 }
@@ -63,8 +65,13 @@ enum Reply {
 
 impl Misbehaving {
     pub(crate) async fn start(modes: Modes) -> Self {
-        let inside =
-            Inside { script: Script::new(&modes), requests: 0, hiccups: vec![0; modes.hiccups.len()], modes };
+        let inside = Inside {
+            script: Script::new(&modes),
+            requests: 0,
+            looks: 0,
+            hiccups: vec![0; modes.hiccups.len()],
+            modes,
+        };
         let node = Arc::new(Node { inside: Mutex::new(inside), calls: watch::Sender::default() });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -175,7 +182,11 @@ impl Inside {
         }
         let Ok(asked) = serde_json::from_slice::<Value>(body) else { return Reply::Sent(refusal(400, None)) };
         let nth = self.requests.to_string();
-        let blocks = self.script.seen(self.requests, self.modes.backends);
+        // Backends alternate between looks, however many other requests come between them.
+        let is_look = body.windows(8).any(|part| part == b"\"latest\"");
+        self.looks += u64::from(is_look);
+        let turn = if is_look { self.looks } else { self.requests };
+        let blocks = self.script.seen(turn, self.modes.backends);
         let one = |question: &Value| {
             let mut reply = match hiccup {
                 Some(HiccupAnswer::Error(code, message)) => error(code, &message.replace("{nth}", &nth)),

@@ -69,7 +69,7 @@ impl Script {
         self.main.reorg(self.seeds, depth, blocks, modes);
     }
 
-    /// What the backend that answers the `nth` request has.
+    /// What the backend that answers at the `nth` turn has.
     pub(super) fn seen(&self, nth: u64, backends: Backends) -> &[Arc<WireBlock>] {
         let (main, fork) = (&self.main.blocks, &self.fork.blocks);
         match backends {

@@ -115,7 +115,7 @@ async fn a_wallet_that_is_not_known_is_printed_as_what_the_file_waits_for() {
     let mut run = following(&server, &["--checkpoint", &path, "--wallet", ACCOUNT]);
     run.says("unsaved wallet1 is not known yet").await;
     server.grow(1);
-    run.says("block 4 (").await;
+    run.says(" 4 (").await;
     let lines = run.ends().await;
     assert_eq!(count(&lines, "unsaved wallet1 is not known yet"), 1, "once more at the end: {lines:#?}");
     assert_eq!((count(&lines, "  saved  "), Path::new(&path).exists()), (0, false), "{lines:#?}");

@@ -4,8 +4,8 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use super::super::{ACCOUNT, Follow, count, following, rpc};
-use super::{names_in, path_of, refused, run_until};
+use super::super::{ACCOUNT, Follow, LOOK, count, following, rpc};
+use super::{names_in, path_of, refused, run_until, run_until_kept};
 use crate::fake::{FakeNode, branch, chain};
 use crate::misbehaving::{Misbehaving, Modes};
 
@@ -27,7 +27,7 @@ async fn a_file_that_does_not_fit_is_one_error_and_stays_as_it_is() {
     let node = FakeNode::answering(chain("0x1", branch(7, 3))).await;
     let other = rpc(&node);
     let with_account = other_files.path().join("with account").to_str().unwrap().to_owned();
-    run_until(&server, &["--checkpoint", &with_account, "--wallet", ACCOUNT], "\"height\":3,").await;
+    run_until_kept(&server, &with_account, &["--wallet", ACCOUNT], 3).await;
     let with_account = fs::read(with_account).unwrap();
     let one = format!("give --wallet the same ones in the same order ({ACCOUNT}), or another file");
     let cases: [Case; 9] = [
@@ -110,7 +110,10 @@ async fn the_chain_of_the_file_is_followed_whichever_node_answers_first() {
     assert!(!resumed.contains("--from"), "{resumed}");
     server.set(|modes| modes.latency = Duration::ZERO);
     run.says("rpc2 answers").await;
-    assert_eq!(count(&run.ends().await, "rpc2 at 3;"), 1);
+    // What it answered to a look counts before it is asked again.
+    server.is_asked(LOOK, 2).await;
+    let lines = run.ends().await;
+    assert_eq!(count(&lines, "rpc2 at 3;"), 1, "{lines:#?}");
 
     // A node on the chain's number with another first block is not waited for, and one of another number only if it
     // is given.
