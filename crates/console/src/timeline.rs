@@ -134,7 +134,7 @@ impl Lines {
 
     /// Prints a line of now, as text in any style but [`Style::Json`], which is for [`line`](Self::line).
     pub fn text(&self, kind: &str, text: &str) {
-        self.line(Instant::now(), kind, text, |_| format_args!("").to_string());
+        self.line(Instant::now(), kind, text, |_| "");
     }
 
     /// Prints a line of the moment `at`. In [`Style::Json`] it is what `json` returns, which gets the seconds since

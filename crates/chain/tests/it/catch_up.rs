@@ -6,13 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 use watchkeeper::ObservedSource;
-use watchkeeper_chain::adapter::{ChainClient, ChainError, ChainIdentity};
-use watchkeeper_chain::{
-    Agreement, Block, ChainConfig, ChainObserver, ChainSource, Detail, Hash, Header, Height, Start,
-};
+use watchkeeper_chain::adapter::{ChainClient, ChainError};
+use watchkeeper_chain::{Agreement, Block, ChainConfig, ChainObserver, ChainSource, Header, Height, Start};
 
 use crate::common::{
-    Named, Node, SECOND, Tree, Watched, branch, config, fold, hash, in_words, local, long, show,
+    Front, InFront, Node, SECOND, Tree, Watched, branch, config, fold, hash, in_words, local, long, show,
 };
 
 /// ```text
@@ -234,23 +232,9 @@ struct Narrow {
 }
 
 #[async_trait]
-impl ChainClient for Narrow {
-    type Transaction = Named;
-
-    async fn identity(&self) -> Result<ChainIdentity, ChainError> {
-        self.node.identity().await
-    }
-
-    async fn head(&self) -> Result<Header, ChainError> {
-        self.node.head().await
-    }
-
-    async fn finalised(&self) -> Result<Option<Header>, ChainError> {
-        self.node.finalised().await
-    }
-
-    async fn header(&self, hash: Hash) -> Result<Option<Header>, ChainError> {
-        self.node.header(hash).await
+impl InFront for Narrow {
+    fn node(&self) -> &Node {
+        &self.node
     }
 
     async fn header_at(&self, height: Height) -> Result<Option<Header>, ChainError> {
@@ -261,10 +245,6 @@ impl ChainClient for Narrow {
         tokio::time::sleep(SECOND / 1000).await;
         self.node.header_at(height).await
     }
-
-    async fn block(&self, hash: Hash, detail: Detail) -> Result<Option<Block<Named>>, ChainError> {
-        self.node.block(hash, detail).await
-    }
 }
 
 /// What was answered before the first refusal is kept, and then fewer requests are made at once.
@@ -273,7 +253,7 @@ async fn a_node_that_allows_one_call_at_a_time_is_caught_up_with() {
     let tree = Tree::new(&long("a", 200));
     let node = Narrow { node: tree.node("g"), alone: Arc::default() };
     let config = ChainConfig { backfill: 16, ..config() };
-    let source = ObservedSource::new("n1", ChainSource::local(node.clone()));
+    let source = ObservedSource::new("n1", ChainSource::local(Front(node.clone())));
     let watched = Watched::with(ChainObserver::new(config), vec![source]).await;
     watched.cycle().await;
     tree.advance(&node.node, "a200");

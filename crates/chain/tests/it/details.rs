@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use watchkeeper::ObservedSource;
-use watchkeeper_chain::adapter::{ChainClient, ChainError, ChainIdentity};
-use watchkeeper_chain::{
-    Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, Detail, Hash, Header, Height,
-};
+use watchkeeper_chain::adapter::{ChainClient, ChainError};
+use watchkeeper_chain::{Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, Detail, Hash};
 
-use crate::common::{Named, Node, SECOND, Tree, Watched, config, hash, long, name, show};
+use crate::common::{Front, InFront, Named, Node, SECOND, Tree, Watched, config, hash, long, name, show};
 
 /// From which detail on a block is refused, and the error; `None` for a block that is not there.
 type Refusal = (Detail, Option<ChainError>);
@@ -43,27 +41,9 @@ impl Picky {
 }
 
 #[async_trait]
-impl ChainClient for Picky {
-    type Transaction = Named;
-
-    async fn identity(&self) -> Result<ChainIdentity, ChainError> {
-        self.node.identity().await
-    }
-
-    async fn head(&self) -> Result<Header, ChainError> {
-        self.node.head().await
-    }
-
-    async fn finalised(&self) -> Result<Option<Header>, ChainError> {
-        self.node.finalised().await
-    }
-
-    async fn header(&self, hash: Hash) -> Result<Option<Header>, ChainError> {
-        self.node.header(hash).await
-    }
-
-    async fn header_at(&self, height: Height) -> Result<Option<Header>, ChainError> {
-        self.node.header_at(height).await
+impl InFront for Picky {
+    fn node(&self) -> &Node {
+        &self.node
     }
 
     async fn block(&self, hash: Hash, detail: Detail) -> Result<Option<Block<Named>>, ChainError> {
@@ -101,14 +81,15 @@ fn at_once() -> ChainConfig {
     ChainConfig { unread_after: Duration::ZERO, ..config() }
 }
 
-async fn watch(config: ChainConfig, nodes: &[(&str, &Picky)]) -> Watched<ChainObserver<Picky>> {
-    let source =
-        |(name, node): &(&str, &Picky)| ObservedSource::new(*name, ChainSource::local((*node).clone()));
+async fn watch(config: ChainConfig, nodes: &[(&str, &Picky)]) -> Watched<ChainObserver<Front<Picky>>> {
+    let source = |(name, node): &(&str, &Picky)| {
+        ObservedSource::new(*name, ChainSource::local(Front((*node).clone())))
+    };
     Watched::with(ChainObserver::new(config), nodes.iter().map(source).collect()).await
 }
 
 /// Runs a cycle; the blocks that it connected, each with the first letter of its detail.
-async fn look(watched: &mut Watched<ChainObserver<Picky>>) -> String {
+async fn look(watched: &mut Watched<ChainObserver<Front<Picky>>>) -> String {
     watched.cycle().await;
     let mut connected = Vec::new();
     for event in watched.emitted() {
@@ -389,7 +370,7 @@ async fn one_block_that_a_node_does_not_return_at_all_does_not_leave_the_others_
 }
 
 /// Two nodes; the first one is known not to return results, and the second one has the blocks up to a2.
-async fn one_without_results(tree: &Tree) -> (Picky, Picky, Watched<ChainObserver<Picky>>) {
+async fn one_without_results(tree: &Tree) -> (Picky, Picky, Watched<ChainObserver<Front<Picky>>>) {
     let [n1, n2] = ["g"; 2].map(|head| Picky::new(&tree.node(head)));
     n1.refuse(None, Detail::Results, Some(malformed()));
     let mut watched = watch(config(), &[("n1", &n1), ("n2", &n2)]).await;

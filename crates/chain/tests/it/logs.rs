@@ -14,7 +14,7 @@ use watchkeeper_chain::adapter::{
 };
 use watchkeeper_chain::{Block, Detail, Hash, Header, Height};
 
-use crate::common::{Named, Node, Tree, hash, on_paused_clock};
+use crate::common::{Front, InFront, Named, Node, Tree, hash, on_paused_clock};
 
 /// A node that answers after a while that depends on the question, and fails some of them.
 #[derive(Clone)]
@@ -257,36 +257,13 @@ async fn a_client_without_logs_says_so() {
     #[derive(Clone)]
     struct Bare(Node);
 
-    #[async_trait]
-    impl ChainClient for Bare {
-        type Transaction = Named;
-
-        async fn identity(&self) -> Result<ChainIdentity, ChainError> {
-            self.0.identity().await
-        }
-
-        async fn head(&self) -> Result<Header, ChainError> {
-            self.0.head().await
-        }
-
-        async fn finalised(&self) -> Result<Option<Header>, ChainError> {
-            self.0.finalised().await
-        }
-
-        async fn header(&self, hash: Hash) -> Result<Option<Header>, ChainError> {
-            self.0.header(hash).await
-        }
-
-        async fn header_at(&self, height: Height) -> Result<Option<Header>, ChainError> {
-            self.0.header_at(height).await
-        }
-
-        async fn block(&self, hash: Hash, detail: Detail) -> Result<Option<Block<Named>>, ChainError> {
-            self.0.block(hash, detail).await
+    impl InFront for Bare {
+        fn node(&self) -> &Node {
+            &self.0
         }
     }
 
-    let client = Bare(probe(&plain(3), LogLimits::default()).node);
+    let client = Front(Bare(probe(&plain(3), LogLimits::default()).node));
     let mut walk = LogReader::new(client).walk(LogFilter::default(), 0..=2);
     let (pieces, error) = read(&mut walk).await;
     assert_eq!((pieces.len(), error.unwrap().to_string().contains("this client has no logs")), (0, true));

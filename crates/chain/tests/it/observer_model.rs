@@ -7,15 +7,15 @@ use async_trait::async_trait;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use watchkeeper::ObservedSource;
-use watchkeeper_chain::adapter::{ChainClient, ChainError, ChainIdentity};
+use watchkeeper_chain::adapter::{ChainClient, ChainError};
 use watchkeeper_chain::{
     Agreement, Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, ChainView, Detail, Group, Hash,
-    Header, Height, Start,
+    Header, Start,
 };
 
 use crate::common::{
-    Event, LONG, NAMES, Named, Node, Step, Tree, Watched, config, fold, hash, heal, name, on_paused_clock,
-    steps,
+    Event, Front, InFront, LONG, NAMES, Named, Node, Step, Tree, Watched, config, fold, hash, heal, name,
+    on_paused_clock, steps,
 };
 
 /// A node that counts the requests for each block, together with the other nodes.
@@ -26,27 +26,9 @@ struct Noted {
 }
 
 #[async_trait]
-impl ChainClient for Noted {
-    type Transaction = Named;
-
-    async fn identity(&self) -> Result<ChainIdentity, ChainError> {
-        self.node.identity().await
-    }
-
-    async fn head(&self) -> Result<Header, ChainError> {
-        self.node.head().await
-    }
-
-    async fn finalised(&self) -> Result<Option<Header>, ChainError> {
-        self.node.finalised().await
-    }
-
-    async fn header(&self, hash: Hash) -> Result<Option<Header>, ChainError> {
-        self.node.header(hash).await
-    }
-
-    async fn header_at(&self, height: Height) -> Result<Option<Header>, ChainError> {
-        self.node.header_at(height).await
+impl InFront for Noted {
+    fn node(&self) -> &Node {
+        &self.node
     }
 
     async fn block(&self, hash: Hash, detail: Detail) -> Result<Option<Block<Named>>, ChainError> {
@@ -171,7 +153,7 @@ proptest! {
             let plain = Plain { tree: &tree };
             let nodes: Vec<Node> = NAMES.iter().map(|_| tree.node("g")).collect();
             let blocks: Arc<Mutex<HashMap<Hash, usize>>> = Arc::default();
-            let noted = |node: &Node| Noted { node: node.clone(), blocks: Arc::clone(&blocks) };
+            let noted = |node: &Node| Front(Noted { node: node.clone(), blocks: Arc::clone(&blocks) });
             let listed = NAMES.into_iter().zip(&nodes);
             let sources =
                 listed.map(|(name, node)| ObservedSource::new(name, ChainSource::local(noted(node)))).collect();

@@ -1,5 +1,6 @@
 //! Chains drawn in text, nodes that have parts of them, and the events that the observer emits.
 
+mod front;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use watchkeeper_chain::{
     Block, ChainConfig, ChainEvent, ChainObserver, ChainSource, Hash, Header, Start, Transaction,
 };
 
+pub(crate) use front::{Front, InFront};
 pub(crate) use steps::{LONG, NAMES, Step, heal, on_paused_clock, steps};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
