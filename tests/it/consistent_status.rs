@@ -7,7 +7,7 @@ use watchkeeper::runtime::{ObservationStatus, StateKind};
 
 use crate::common::threads::{Flavour, Tally, block_on, executor};
 
-const CYCLES: u64 = 20_000;
+const CYCLES: u64 = 5_000;
 
 #[test]
 fn under_concurrent_readers() {

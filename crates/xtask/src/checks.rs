@@ -195,8 +195,10 @@ pub(crate) fn platforms() -> Result<Verdict, String> {
     let (absent, present): (Vec<&str>, Vec<&str>) =
         PLATFORMS.iter().partition(|target| shell::run(&format!("rustup target add {target}")).is_err());
     let mut broken: Vec<String> = Vec::new();
+    if !present.is_empty() {
+        broken.extend(shell::run(&portable_line(&present)).err());
+    }
     for target in present {
-        broken.extend(shell::run(&portable_line(target)).err());
         let printed = shell::failing(&format!("cargo check --package {LINUX_ONLY} --target {target}"))?;
         broken.extend(not_only_linux(printed.as_deref()).map(|what| format!("for {target}, {what}")));
     }
@@ -221,8 +223,9 @@ fn not_only_linux(printed: Option<&str>) -> Option<String> {
     }
 }
 
-fn portable_line(target: &str) -> String {
-    format!("cargo check --package {} --all-features --target {target}", PORTABLE.join(" --package "))
+fn portable_line(targets: &[&str]) -> String {
+    let (packages, targets) = (PORTABLE.join(" --package "), targets.join(" --target "));
+    format!("cargo check --package {packages} --all-features --target {targets}")
 }
 
 /// Our concurrent code under every interleaving that loom finds.
@@ -344,20 +347,16 @@ fn are_events(lines: &[String]) -> Result<(), String> {
 /// With another selection of packages or features all dependencies would be built again.
 pub(crate) const AS_THE_OTHERS: &str = "--workspace --exclude watchkeeper-chain-bitcoin --all-features";
 
-fn clippy_of(targets: &str) -> String {
-    format!("cargo clippy {AS_THE_OTHERS} {targets} -- -D warnings")
-}
-
 fn nextest_of(targets: &str) -> String {
     format!("cargo nextest run {AS_THE_OTHERS} {targets} --profile ci")
 }
 
 /// The tests that need a container engine: the other steps leave them out.
 pub(crate) fn containers() -> Result<Verdict, String> {
-    const TARGETS: &str = "--test containers";
-    shell::run(&clippy_of(TARGETS))?;
+    let program = image_program()?;
     let engine = Engine::bring()?;
-    let tested = shell::run(&format!("DOCKER_HOST={} {}", engine.host(), nextest_of(TARGETS)));
+    let tested =
+        shell::run(&format!("DOCKER_HOST={} {program} {}", engine.host(), nextest_of("--test containers")));
     let stopped = engine.stop();
     tested.and(stopped)?;
     Ok(Verdict::Passed)
@@ -365,11 +364,21 @@ pub(crate) fn containers() -> Result<Verdict, String> {
 
 /// The tests that need Podman and root: the other steps leave them out.
 pub(crate) fn pods() -> Result<Verdict, String> {
-    const TARGETS: &str = "--test pods";
-    shell::run(&clippy_of(TARGETS))?;
-    // The first that needs an image builds it.
-    shell::run(&nextest_of(TARGETS))?;
+    let program = image_program()?;
+    shell::run(&format!("{program} {}", nextest_of("--test pods")))?;
     Ok(Verdict::Passed)
+}
+
+/// Builds the program for the images, and returns the setting that names it: a test that asked cargo for it would wait
+/// for cargo's lock while other steps build.
+fn image_program() -> Result<String, String> {
+    let target = env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| format!("{}/target", crate::ROOT));
+    // As `build_static` of openraft_kv does.
+    shell::run(&format!(
+        "CARGO_BUILD_BUILD_DIR={target} cargo rustc --quiet --package openraft_kv --bin openraft_kv \
+         --target-dir {target}/image -- -Ctarget-feature=+crt-static -Cstrip=symbols"
+    ))?;
+    Ok(format!("OPENRAFT_KV_PROGRAM={target}/image/debug/openraft_kv"))
 }
 
 /// The scenario on the cluster of the kubeconfig, which is no step: nobody can install one.
@@ -394,17 +403,13 @@ fn find_kubeconfig(variable: Option<OsString>, home: Option<PathBuf>) -> Option<
 
 /// The tests of the service's description: the other steps leave them out.
 pub(crate) fn api() -> Result<Verdict, String> {
-    const TARGETS: &str = "--test api";
-    shell::run(&clippy_of(TARGETS))?;
-    shell::run(&nextest_of(TARGETS))?;
+    shell::run(&nextest_of("--test api"))?;
     Ok(Verdict::Passed)
 }
 
 /// The tests that need a real node of a chain: the other steps leave them out.
 pub(crate) fn chains() -> Result<Verdict, String> {
-    const TARGETS: &str = "--test anvil --test chain_features";
-    shell::run(&clippy_of(TARGETS))?;
-    shell::run(&nextest_of(TARGETS))?;
+    shell::run(&nextest_of("--test anvil --test chain_features"))?;
     Ok(Verdict::Passed)
 }
 
@@ -414,7 +419,6 @@ const ETCD_LIMIT: Duration = Duration::from_secs(120);
 /// The example on real etcd, which the other steps only build: its features and its scenario.
 pub(crate) fn etcd() -> Result<Verdict, String> {
     const FEATURES: &str = "--test etcd_features";
-    shell::run(&clippy_of(FEATURES))?;
     let program = format!("ETCD={}/target/etcd/usr/bin/etcd", crate::ROOT);
     // Which also builds the program of the package.
     shell::run(&format!("{program} cargo test {AS_THE_OTHERS} {FEATURES}"))?;
@@ -601,7 +605,7 @@ mod tests {
             })
         };
         let (clippy, nextest) = (of_step("clippy").unwrap(), of_step("nextest").unwrap());
-        for line in [clippy, nextest, &clippy_of("--test pods"), &nextest_of("--test pods")] {
+        for line in [clippy, nextest, &nextest_of("--test pods")] {
             let selects = ["--workspace --exclude watchkeeper-chain-bitcoin ", " --all-features "];
             assert!(selects.iter().all(|selects| line.contains(selects)), "{line}");
             assert!(!line.contains("--package") && !line.contains("--features "), "{line}");
@@ -609,6 +613,31 @@ mod tests {
         let doc = of_step("doc").unwrap();
         let (_, rest) = BITCOIN[1];
         assert!(rest.split(' ').all(|flag| doc.contains(flag)), "{doc}");
+    }
+
+    #[test]
+    fn clippy_names_the_tests_that_all_targets_leave_out() {
+        let listed = shell::read(&format!("git -C {} ls-files -- *Cargo.toml", crate::ROOT)).unwrap();
+        let root = Path::new(crate::ROOT);
+        let manifests = listed.lines().map(|path| fs::read_to_string(root.join(path)).unwrap());
+        let mut left_out: Vec<String> = Vec::new();
+        for manifest in manifests {
+            let tables = manifest.split("[[test]]").skip(1).filter_map(|rest| rest.split("\n[").next());
+            let names = tables
+                .filter(|table| table.contains("\ntest = false"))
+                .filter_map(|table| table.split("name = \"").nth(1)?.split('"').next());
+            left_out.extend(names.map(str::to_owned));
+        }
+        left_out.sort_unstable();
+        left_out.dedup();
+        let line = STEPS.iter().find_map(|step| match step.work {
+            Work::Line(line) if step.name == "clippy" => Some(line),
+            _ => None,
+        });
+        let mut named: Vec<&str> =
+            line.unwrap().split("--test ").skip(1).filter_map(|rest| rest.split(' ').next()).collect();
+        named.sort_unstable();
+        assert_eq!(named, left_out);
     }
 
     #[test]

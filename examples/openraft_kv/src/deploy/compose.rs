@@ -15,13 +15,15 @@ use super::{Deployment, RaftKv};
 /// What its clusters and images are called after.
 const APP: &str = "openraft_kv";
 const STEP: &str = "build the program for its image";
+/// Names a program that is built already and linked statically: cargo is not asked for one then.
+const PROGRAM: &str = "OPENRAFT_KV_PROGRAM";
 /// How long cargo may take: the first time it builds all dependencies.
 const BUILD_WITHIN: Duration = Duration::from_secs(900);
 
 /// Starts the store in containers, by this package's `deploy/compose`.
 ///
 /// The image has only this package's program, linked statically. cargo builds it from the source: the first build takes
-/// about a minute, an image that is up to date a second.
+/// about a minute, an image that is up to date a second. `OPENRAFT_KV_PROGRAM` names one that is built already.
 #[must_use]
 pub fn compose_deployer() -> ComposeDeployer<RaftKv> {
     compose_deployer_of(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/compose"))
@@ -54,12 +56,31 @@ impl ComposeProgram<RaftKv> for RaftKv {
     }
 }
 
-/// Builds the program, linked statically, so that an empty image can run it.
+/// Builds the program, linked statically, so that an empty image can run it; or returns the one that
+/// `OPENRAFT_KV_PROGRAM` names.
 ///
 /// # Errors
 ///
-/// [`DeployError`]: cargo is missing, fails, or takes more than 15 minutes.
+/// [`DeployError`]: there is no program of that name; or cargo is missing, fails, or takes more than 15 minutes.
 pub async fn build_static() -> Result<PathBuf, DeployError> {
+    match env::var_os(PROGRAM).filter(|path| !path.is_empty()) {
+        Some(path) => built_already(path.into()),
+        None => build().await,
+    }
+}
+
+fn built_already(program: PathBuf) -> Result<PathBuf, DeployError> {
+    if program.is_file() {
+        return Ok(program);
+    }
+    Err(DeployError::Unavailable {
+        deployer: "compose".to_owned(),
+        missing: format!("{PROGRAM} names {}, which is no file", program.display()),
+        fix: format!("name a program that is linked statically, or unset {PROGRAM} to have it built"),
+    })
+}
+
+async fn build() -> Result<PathBuf, DeployError> {
     let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
     let folder = target.join("image");
@@ -98,4 +119,18 @@ fn lay(program: &Path, dockerfile: &Path, context: &Path) -> std::io::Result<()>
 
 fn failed(source: DynError) -> DeployError {
     DeployError::Failed { deployer: "compose".to_owned(), step: STEP.to_owned(), source }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_named_is_used_or_said_to_be_missing() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(built_already(file.path().into()).unwrap(), file.path());
+        let said = built_already("/no/such/program".into()).unwrap_err().to_string();
+        assert!(said.contains("OPENRAFT_KV_PROGRAM names /no/such/program"), "{said}");
+    }
 }

@@ -224,7 +224,7 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(cases(192))]
+    #![proptest_config(cases(96))]
 
     #[test]
     fn coins_equal_a_recount_of_the_blocks((tree, at, steps, bounds) in case()) {
