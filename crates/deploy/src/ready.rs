@@ -6,11 +6,11 @@ use watchkeeper::until;
 use watchkeeper::wait::{Unmet, Verdict};
 
 /// The longest that a time-out may be.
-#[cfg(feature = "local")]
+#[cfg(any(feature = "compose", feature = "local"))]
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Checks the time-out that the method `setting` of a deployer was given.
-#[cfg(feature = "local")]
+#[cfg(any(feature = "compose", feature = "local"))]
 pub(crate) fn check_time_out(
     setting: &str,
     within: Duration,

@@ -9,15 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::container::LogOutput;
 use bollard::errors::Error as EngineError;
 use bollard::models::ContainerState;
 use bollard::query_parameters::{
     InspectContainerOptions, KillContainerOptions, LogsOptions, StartContainerOptions, StopContainerOptions,
     WaitContainerOptions,
 };
+use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, ready};
-use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +31,7 @@ use super::NAME;
 use super::nodes::ContainerNodes;
 use super::partition::{self, Running, Traffic};
 use crate::NodeAddress;
+use crate::shared::LogEnd;
 
 /// How often a node is asked whether it serves.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -45,6 +45,8 @@ const IS_DOWN: &str = "it does not run: start it first";
 const SHUT_DOWN: &str = "the cluster was shut down: deploy another one";
 /// Lines of a log in a report.
 const LOG_LINES: &str = "200";
+/// How long the engine may take to send them.
+const LOG_WITHIN: Duration = Duration::from_secs(10);
 
 /// Sets what is done with a node's packets.
 type SetTraffic = dyn Fn(Running, Traffic) -> BoxFuture<'static, Result<(), DynError>> + Send + Sync;
@@ -125,8 +127,18 @@ impl<A: Application> ContainerControl<A> {
         let container = self.nodes.container(node).await.ok()??;
         let options =
             LogsOptions { stdout: true, stderr: true, tail: LOG_LINES.to_owned(), ..LogsOptions::default() };
-        let lines: Vec<LogOutput> = self.docker.logs(&container, Some(options)).try_collect().await.ok()?;
-        Some(lines.iter().map(LogOutput::to_string).collect())
+        let mut lines = self.docker.logs(&container, Some(options));
+        let mut log = LogEnd::default();
+        // An engine that hangs or breaks off has sent what explains most.
+        let deadline = Instant::now() + LOG_WITHIN;
+        while let Ok(Some(line)) = timeout_at(deadline, lines.next()).await {
+            match line {
+                Ok(line) => log.push(&line.into_bytes()),
+                Err(_) if log.is_empty() => return None,
+                Err(_) => break,
+            }
+        }
+        Some(log.into_text())
     }
 
     /// Returns when the container of `node` does not run.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use watchkeeper::async_trait;
-use watchkeeper::report::{error_chain, one_line};
+use watchkeeper::report::error_chain;
 use watchkeeper_scenario::{Application, DeployError, Deployer, NodeControl, RunningCluster};
 
 use super::cluster::ComposeCluster;
@@ -15,27 +15,24 @@ use super::control::ContainerControl;
 use super::manifest::Manifest;
 use super::nodes::{ContainerNodes, NODE_LABEL};
 use super::program::ComposeProgram;
-use super::project::{Compose, Project, UP_WITHIN};
+use super::project::{Compose, Project};
 use super::{NAME, engine, failed};
 use crate::NodeAccess;
-
-/// How long the nodes may take to serve, all together.
-const READY_WITHIN: Duration = Duration::from_secs(30);
-/// How many lines of a node's log explain why it does not serve.
-const LOG_TAIL_LINES: usize = 3;
-/// Bytes shown of each.
-const LOG_LINE: usize = 1000;
+use crate::ready::check_time_out;
+use crate::shared::with_log_tail;
 
 /// Starts an application in containers, on the engine that `DOCKER_HOST` names or on the default one.
 ///
-/// The folder has a `docker-compose.yml` and, if images are built, their `Dockerfile`. Each service that the
-/// [`ComposeProgram`] chooses is a node, with the labels of [the module](super).
+/// The folder has a Compose file (`compose.yaml`, `compose.yml`, `docker-compose.yml` or `docker-compose.yaml`; of several
+/// the first) and, if images are built, their `Dockerfile`. Each service that the [`ComposeProgram`] chooses is a node, with
+/// the labels of [the module](super).
 ///
 /// Nodes are reached by their containers' addresses and no port of the host is used: the engine must run on this machine,
 /// and on Linux. Isolating a node needs root, `nsenter` and `iptables`.
 ///
-/// The images have 4 minutes to be built, `docker-compose up` and `down` 90 s each, and then all nodes together 30 s to
-/// serve. What takes longer is killed, and what it made is taken down.
+/// The images have 4 minutes to be built ([`build_within`](Self::build_within)), `docker-compose up` has 90 s
+/// ([`up_within`](Self::up_within)), all nodes together have 30 s to serve ([`ready_within`](Self::ready_within)), and
+/// `down` has 90 s. What takes longer is killed, and what it made is taken down.
 ///
 /// # What is left
 ///
@@ -61,22 +58,40 @@ pub struct ComposeDeployer<A> {
     folder: PathBuf,
     host: String,
     program: Arc<dyn ComposeProgram<A>>,
+    limits: Limits,
+}
+
+/// How long each part of a deployment may take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    build: Duration,
+    up: Duration,
+    ready: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let [build, up, ready] = [240, 90, 30].map(Duration::from_secs);
+        Self { build, up, ready }
+    }
 }
 
 impl<A> Clone for ComposeDeployer<A> {
     fn clone(&self) -> Self {
-        let Self { app, folder, host, program } = self;
-        Self { app: app.clone(), folder: folder.clone(), host: host.clone(), program: Arc::clone(program) }
+        let Self { app, folder, host, program, limits } = self;
+        let (app, folder, host) = (app.clone(), folder.clone(), host.clone());
+        Self { app, folder, host, program: Arc::clone(program), limits: *limits }
     }
 }
 
 impl<A> fmt::Debug for ComposeDeployer<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { app, folder, host, .. } = self;
+        let Self { app, folder, host, limits, .. } = self;
         f.debug_struct("ComposeDeployer")
             .field("app", app)
             .field("folder", folder)
             .field("host", host)
+            .field("limits", limits)
             .finish_non_exhaustive()
     }
 }
@@ -90,6 +105,7 @@ impl<A: Application> ComposeDeployer<A> {
             folder: folder.into(),
             host: engine::default_host(),
             program: Arc::new(program),
+            limits: Limits::default(),
         }
     }
 
@@ -99,8 +115,32 @@ impl<A: Application> ComposeDeployer<A> {
         Self { host: host.into(), ..self }
     }
 
+    /// How long the build of the images may take, more than zero and at most 24 h. Default: 4 minutes.
+    #[must_use]
+    pub fn build_within(self, within: Duration) -> Self {
+        Self { limits: Limits { build: within, ..self.limits }, ..self }
+    }
+
+    /// How long the containers may take to be made and started, with the pull of their images: more than zero and at most
+    /// 24 h. Default: 90 s. A deployment that is dropped meanwhile has at most 90 s left, for which the end of the runtime
+    /// waits.
+    #[must_use]
+    pub fn up_within(self, within: Duration) -> Self {
+        Self { limits: Limits { up: within, ..self.limits }, ..self }
+    }
+
+    /// How long all nodes together may take to serve, more than zero and at most 24 h. Default: 30 s.
+    #[must_use]
+    pub fn ready_within(self, within: Duration) -> Self {
+        Self { limits: Limits { ready: within, ..self.limits }, ..self }
+    }
+
     async fn up(&self, deployment: &A::Deployment) -> Result<ComposeCluster<A>, DeployError> {
         check_name(&self.app)?;
+        let Limits { build, up, ready } = self.limits;
+        check_time_out("build_within", build)?;
+        check_time_out("up_within", up)?;
+        check_time_out("ready_within", ready)?;
         let manifest = Manifest::of(&self.folder)?;
         let docker = engine::connect(&self.host).await?;
         let environment = self.program.environment(deployment);
@@ -111,17 +151,17 @@ impl<A: Application> ComposeDeployer<A> {
             None => compose,
             Some(context) => {
                 let compose = compose.with_context(&context);
-                compose.build(&manifest, &services).await?;
+                compose.build(&manifest, &services, build).await?;
                 engine::forget_old_images(&docker, &self.app).await;
                 compose
             }
         };
 
-        let mut project = Project::up(compose, services.clone(), UP_WITHIN).await?;
+        let mut project = Project::up(compose, services.clone(), up).await?;
         let access: Arc<dyn NodeAccess<A>> = Arc::clone(&self.program) as _;
         let nodes = ContainerNodes::new(docker.clone(), project.name(), access);
         let control = ContainerControl::new(docker.clone(), nodes.clone());
-        match served(&nodes, &control, &services, &manifest).await {
+        match served(&nodes, &control, &services, &manifest, ready).await {
             Ok(()) => Ok(ComposeCluster::new(docker, project, nodes, control)),
             Err(error) => {
                 // What failed first comes first.
@@ -187,6 +227,7 @@ async fn served<A: Application>(
     control: &ContainerControl<A>,
     services: &[String],
     manifest: &Manifest,
+    within: Duration,
 ) -> Result<(), DeployError> {
     let step = "wait for its nodes";
     let named = nodes.of_services().await.map_err(|error| failed(step, error))?;
@@ -201,7 +242,7 @@ async fn served<A: Application>(
         names.push(name);
     }
     nodes.refresh().await.map_err(|error| failed(step, error))?;
-    let deadline = Instant::now() + READY_WITHIN;
+    let deadline = Instant::now() + within;
     for node in &names {
         let left = deadline.saturating_duration_since(Instant::now());
         let problem = tokio::select! {
@@ -211,25 +252,21 @@ async fn served<A: Application>(
             },
             () = control.exit(node) => format!("{node} has ended"),
         };
-        return Err(failed(step, with_log_tail(control, node, &problem).await));
+        return Err(failed(step, explained(control, node, &problem).await));
     }
     // The first may have ended while the last one started.
     for node in &names {
         if let Err(error) = control.runs(node).await {
             let problem = format!("{node} has ended: {error}");
-            return Err(failed(step, with_log_tail(control, node, &problem).await));
+            return Err(failed(step, explained(control, node, &problem).await));
         }
     }
     Ok(())
 }
 
 /// The problem of a node, with the end of its log.
-async fn with_log_tail<A: Application>(control: &ContainerControl<A>, node: &str, problem: &str) -> String {
-    let log = control.log(node).await.unwrap_or_default();
-    let last: Vec<String> =
-        log.lines().filter(|line| !line.is_empty()).map(|line| one_line(line, LOG_LINE)).collect();
-    let last = last[last.len().saturating_sub(LOG_TAIL_LINES)..].join(" / ");
-    format!("{problem}; the end of its log: {last}")
+async fn explained<A: Application>(control: &ContainerControl<A>, node: &str, problem: &str) -> String {
+    with_log_tail(problem, control.log(node).await.as_deref())
 }
 
 #[cfg(test)]
@@ -281,6 +318,25 @@ mod tests {
             let error = ComposeDeployer::new(name, folder.path(), Counting).deploy(&1).await.err().unwrap();
             assert!(matches!(error, DeployError::InvalidDeployment(_)), "{error:?}");
             assert!(error.to_string().contains(&format!("called {name:?}: Compose allows")), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_limit_of_no_time_or_over_a_day_is_refused_by_its_name() {
+        type Set = fn(ComposeDeployer<Counting>, Duration) -> ComposeDeployer<Counting>;
+        let folder = folder();
+        let setters: [(&str, Set); 3] = [
+            ("build_within", ComposeDeployer::build_within),
+            ("up_within", ComposeDeployer::up_within),
+            ("ready_within", ComposeDeployer::ready_within),
+        ];
+        for (name, set) in setters {
+            for within in [Duration::ZERO, Duration::from_secs(24 * 60 * 60 + 1)] {
+                let deployer = set(ComposeDeployer::new("counting", folder.path(), Counting), within);
+                let error = deployer.deploy(&1).await.err().unwrap();
+                assert!(matches!(error, DeployError::InvalidDeployment(_)), "{error:?}");
+                assert!(error.to_string().contains(&format!("{name} is {within:?}: ")), "{error}");
+            }
         }
     }
 

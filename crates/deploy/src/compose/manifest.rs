@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use watchkeeper_scenario::DeployError;
 
+/// What a Compose file may be called, in the order of `docker compose`: of several, the first is taken.
+const COMPOSE_FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+
 /// The Compose file of a folder, and its Dockerfile, if it has one.
 #[derive(Clone, Debug)]
 pub(super) struct Manifest {
@@ -14,11 +17,15 @@ pub(super) struct Manifest {
 
 impl Manifest {
     pub(super) fn of(folder: &Path) -> Result<Self, DeployError> {
-        let compose_file = folder.join("docker-compose.yml");
-        if !compose_file.is_file() {
-            let problem = "there is no such file: name the folder that has it".to_owned();
-            return Err(DeployError::InvalidManifest { path: compose_file, problem });
-        }
+        let mut files = COMPOSE_FILES.iter().map(|name| folder.join(name));
+        let Some(compose_file) = files.find(|path| path.is_file()) else {
+            let [first, others @ ..] = COMPOSE_FILES;
+            let problem = format!(
+                "there is no {first} ({} will do too): name the folder that has it",
+                others.join(", ")
+            );
+            return Err(DeployError::InvalidManifest { path: folder.to_owned(), problem });
+        };
         let dockerfile = Some(folder.join("Dockerfile")).filter(|path| path.is_file());
         Ok(Self { compose_file, dockerfile })
     }
@@ -82,10 +89,16 @@ mod tests {
     fn a_missing_file_and_the_instruction_that_failed_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let error = Manifest::of(folder.path()).unwrap_err().to_string();
-        assert!(
-            error.ends_with("docker-compose.yml: there is no such file: name the folder that has it"),
-            "{error}"
-        );
+        let says = ": there is no compose.yaml (compose.yml, docker-compose.yml, docker-compose.yaml will do too): name \
+                    the folder that has it";
+        assert!(error.ends_with(says), "{error}");
+        for name in COMPOSE_FILES.into_iter().rev() {
+            fs::write(folder.path().join(name), FILE).unwrap();
+            assert!(Manifest::of(folder.path()).unwrap().compose_file.ends_with(name));
+        }
+        for name in ["compose.yaml", "compose.yml", "docker-compose.yaml"] {
+            fs::remove_file(folder.path().join(name)).unwrap();
+        }
         fs::write(folder.path().join("docker-compose.yml"), FILE).unwrap();
         // Without a Dockerfile of its own, the application's images are those that the Compose file names.
         let error =

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use watchkeeper::report::error_chain;
 use watchkeeper_scenario::DeployError;
 
@@ -17,10 +19,8 @@ use crate::shared::unique;
 
 /// How long docker-compose may take to print its version or to check its file.
 const ASK_WITHIN: Duration = Duration::from_secs(20);
-/// How long the build of the images may take; what goes into them is built before.
-const BUILD_WITHIN: Duration = Duration::from_secs(240);
-/// How long the containers may take to be made and started.
-pub(super) const UP_WITHIN: Duration = Duration::from_secs(90);
+/// How long containers may still take to be made after nobody waits for them any more.
+const GRACE: Duration = Duration::from_secs(90);
 /// How long everything may take to go down.
 const DOWN_WITHIN: Duration = Duration::from_secs(90);
 /// What to look for when docker-compose does not end.
@@ -29,9 +29,26 @@ const ENGINE: &str = "see whether the engine hangs";
 const CONTEXT: &str = "WATCHKEEPER_CONTEXT";
 
 /// Runs `command` on this thread, also while the caller's runtime shuts down.
-fn finish(within: Duration, command: Command) -> io::Result<Ended> {
+///
+/// Once `dropped` is cancelled it has only `grace` left: what an engine was asked for by a killed command it may make
+/// after everything was taken down.
+fn finish(
+    within: Duration,
+    grace: Duration,
+    command: Command,
+    dropped: &CancellationToken,
+) -> io::Result<Ended> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run_within(within, command, ENGINE))
+    let out_of_grace = async {
+        dropped.cancelled().await;
+        sleep(grace).await;
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            ended = run_within(within, command, ENGINE) => ended,
+            () = out_of_grace => Err(io::Error::new(io::ErrorKind::Interrupted, "nobody waits for it any more")),
+        }
+    })
 }
 
 /// How docker-compose is called for one project.
@@ -93,12 +110,17 @@ impl Compose {
         Ok(services)
     }
 
-    /// Builds the images of the services.
-    pub(super) async fn build(&self, manifest: &Manifest, services: &[String]) -> Result<(), DeployError> {
+    /// Builds the images of the services, `within` this time; what goes into them is built before.
+    pub(super) async fn build(
+        &self,
+        manifest: &Manifest,
+        services: &[String],
+        within: Duration,
+    ) -> Result<(), DeployError> {
         let step = "build its image";
         let mut build = self.command(&["build"]);
         build.args(services);
-        let built = run_within(BUILD_WITHIN, build, ENGINE).await;
+        let built = run_within(within, build, ENGINE).await;
         let built = built.map_err(|error| failed(step, error))?;
         if built.success { Ok(()) } else { Err(manifest.build_failed(&built.output, &built.error())) }
     }
@@ -121,20 +143,36 @@ impl Project {
         services: Vec<String>,
         within: Duration,
     ) -> Result<Self, DeployError> {
+        Self::up_with(compose, services, within, GRACE).await
+    }
+
+    async fn up_with(
+        compose: Compose,
+        services: Vec<String>,
+        within: Duration,
+        grace: Duration,
+    ) -> Result<Self, DeployError> {
         let step = "start its containers";
         // The project lives on a blocking thread, which the runtime waits for when it shuts down. If the
         // future is dropped, the project is dropped there, after the last container was made.
+        let dropped = CancellationToken::new();
+        let _guard = dropped.clone().drop_guard();
         let work = move || {
             let mut project = Self { compose, is_down: false };
             let mut up = project.compose.command(&["up", "--detach", "--no-build"]);
             up.args(services);
-            let problem = match finish(within, up) {
+            let problem = match finish(within, grace, up, &dropped) {
+                // If nobody takes it any more, it is dropped.
                 Ok(ended) if ended.success => return Ok(project),
                 Ok(ended) => ended.first_error(),
                 Err(error) => error.to_string(),
             };
+            if dropped.is_cancelled() {
+                // Nobody waits: the project is taken down as it is dropped.
+                return Err(failed(step, problem));
+            }
             // What failed first comes first.
-            Err(match judged(finish(DOWN_WITHIN, project.down_command())) {
+            Err(match judged(finish(DOWN_WITHIN, DOWN_WITHIN, project.down_command(), &dropped)) {
                 Ok(()) => {
                     project.is_down = true;
                     failed(step, problem)
@@ -262,6 +300,28 @@ mod tests {
             stat.is_empty() || stat.contains(") Z ")
         };
         until("what it had started is gone", is_gone).within(SOON).await.unwrap();
+    }
+
+    /// With a long limit, the end of the program waited for it.
+    #[tokio::test]
+    async fn an_up_that_is_dropped_ends_soon_and_what_it_made_is_taken_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let (compose, calls) = compose(folder.path(), "[ \"$1\" = down ] || sleep 1000");
+        let (hour, grace) = (Duration::from_secs(3600), Duration::from_millis(100));
+        let up = Project::up_with(compose, vec!["n1".to_owned()], hour, grace);
+        let called = |what: &'static str| {
+            let calls = calls.clone();
+            let is_called = move || {
+                let text = std::fs::read_to_string(&calls).unwrap_or_default();
+                async move { text.contains(what) }
+            };
+            until(what, is_called).within(SOON)
+        };
+        tokio::select! {
+            _ = up => panic!("it hangs"),
+            begun = called("up --detach") => begun.unwrap(),
+        }
+        called("down --volumes").await.unwrap();
     }
 
     #[tokio::test]

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::TryFutureExt;
+use futures_util::future::join_all;
+use futures_util::{AsyncReadExt, TryFutureExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{LogParams, Patch, PatchParams};
@@ -29,7 +31,7 @@ use super::pods::{PodSelection, PodSources, Seen};
 use super::program::K8sProgram;
 use super::space::{OwnedNamespace, labels};
 use crate::access::asked;
-use crate::shared::unique;
+use crate::shared::{LogEnd, unique, with_log_tail};
 use crate::{NodeAccess, ready};
 
 /// The field manager of server-side apply.
@@ -113,8 +115,34 @@ impl<A: Application> K8sDeployer<A> {
             reach: reach(&self.options),
         };
         let sources = Arc::new(PodSources::follow_as(client.clone(), selection, self.access(), names));
-        self.ready(&sources, nodes).await.map_err(failed("bring the pods up"))?;
+        if let Err(error) = self.ready(&sources, nodes).await {
+            let pods = Api::namespaced(client.clone(), name);
+            return Err(failed("bring the pods up")(self.explained(error, &pods, &sources).await));
+        }
         Ok(sources)
+    }
+
+    /// Adds the end of its log to each node that is not ready.
+    async fn explained(&self, error: DynError, pods: &Api<Pod>, sources: &PodSources<A>) -> DynError {
+        let (within, waiting) = match error.downcast::<K8sError>().map(|error| *error) {
+            Ok(K8sError::NotReady { within, waiting }) => (within, waiting),
+            Ok(other) => return other.into(),
+            Err(other) => return other,
+        };
+        let (seen, container) = (sources.pods(), self.program.pod().container);
+        let explained = waiting.into_iter().map(async |problem| {
+            let pod = problem.split_once(": ").and_then(|(node, _)| seen.get(node)).map(|pod| &pod.name);
+            let Some(pod) = pod else { return problem };
+            let within = self.options.answer_within;
+            let log = match log_within(within, pods, pod, &container, false).await {
+                Some(log) if !log.is_empty() => Some(log),
+                // It has ended, and the next one has printed nothing yet.
+                _ => log_within(within, pods, pod, &container, true).await,
+            };
+            log.map_or_else(|| problem.clone(), |log| with_log_tail(&problem, Some(&log)))
+        });
+        let waiting = join_all(explained).await;
+        K8sError::NotReady { within, waiting }.into()
     }
 
     /// Waits until every node can be reached.
@@ -259,12 +287,7 @@ impl<A: Application> RunningCluster<A> for K8sCluster<A> {
 
     async fn log(&self, node: &str) -> Option<String> {
         let pod = self.sources.pods().get(node)?.name.clone();
-        let parameters = LogParams {
-            container: Some(self.pod.container.clone()),
-            tail_lines: Some(LOG_LINES),
-            ..LogParams::default()
-        };
-        self.pods.logs(&pod, &parameters).await.ok()
+        log(&self.pods, &pod, &self.pod.container, false).await.ok()
     }
 
     async fn shut_down(&self) -> Result<(), DeployError> {
@@ -272,6 +295,38 @@ impl<A: Application> RunningCluster<A> for K8sCluster<A> {
         let step = format!("delete the namespace {}", self.space.name());
         self.space.remove(self.gone_within).await.map_err(failed(step))
     }
+}
+
+/// The last lines of a container's log; of the one before, if this one is `previous`.
+async fn log(pods: &Api<Pod>, pod: &str, container: &str, previous: bool) -> Result<String, DynError> {
+    let parameters = LogParams {
+        container: Some(container.to_owned()),
+        tail_lines: Some(LOG_LINES),
+        previous,
+        ..LogParams::default()
+    };
+    // `limit_bytes` would leave the end out.
+    let mut lines = pin!(pods.log_stream(pod, &parameters).await?);
+    let (mut log, mut part) = (LogEnd::default(), vec![0; 16 * 1024]);
+    loop {
+        match lines.read(&mut part).await {
+            Ok(0) => return Ok(log.into_text()),
+            Ok(read) => log.push(&part[..read]),
+            Err(error) if log.is_empty() => return Err(error.into()),
+            Err(_) => return Ok(log.into_text()),
+        }
+    }
+}
+
+/// The same, if it can be read in this time.
+async fn log_within(
+    within: Duration,
+    pods: &Api<Pod>,
+    pod: &str,
+    container: &str,
+    previous: bool,
+) -> Option<String> {
+    timeout(within, log(pods, pod, container, previous)).await.ok()?.ok()
 }
 
 /// One name is one node.

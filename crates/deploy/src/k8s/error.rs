@@ -80,7 +80,7 @@ pub enum K8sError {
     NotReady {
         /// How long the deployer waited.
         within: Duration,
-        /// The nodes that are not ready, each with the status of its pod.
+        /// The nodes that are not ready: the name, a colon, the status of the pod, and the end of its log if it has one.
         waiting: Vec<String>,
     },
     /// The node has no pod at the moment.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use watchkeeper_deploy::k8s::{K8sError, Reach};
 
 use crate::fixture::{SPACE, cause, fixture, space};
-use crate::kubelet::NO_IMAGE;
+use crate::kubelet::{NEVER_READY, NO_IMAGE};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_cluster_and_a_dropped_deployment_leave_nothing() {
@@ -151,6 +151,21 @@ async fn pods_that_are_never_ready_say_why_and_leave_nothing() {
     let error = fixture.refused().await;
     assert_eq!(error.to_string(), "the k8s deployer could not bring the pods up");
     assert_eq!(cause(&error).to_string(), "not ready within 3s: n1: ErrImagePull: no such host");
+    fixture.left_nothing().await;
+}
+
+/// The pod runs, but its readiness probe fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_that_run_and_are_never_ready_show_the_end_of_their_log() {
+    let mut fixture = fixture().await;
+    fixture.options.image = Some(NEVER_READY.to_owned());
+    fixture.options.ready_within = Duration::from_secs(10);
+    let error = fixture.refused().await;
+    let status = "Running, containers with unready status: [node]";
+    assert_eq!(
+        cause(&error).to_string(),
+        format!("not ready within 10s: n1: {status}; the end of its log: serving")
+    );
     fixture.left_nothing().await;
 }
 

@@ -16,6 +16,8 @@ use crate::node::Node;
 
 /// The image that no kubelet finds.
 pub(crate) const NO_IMAGE: &str = "registry.invalid/counting:none";
+/// The image whose readiness probe never succeeds.
+pub(crate) const NEVER_READY: &str = "registry.invalid/counting:unready";
 
 pub(crate) struct Kubelet {
     /// How many nodes run, and how many were ever started.
@@ -134,9 +136,13 @@ impl Machine {
         self.publisher.send_modify(|(_, started)| *started += 1);
 
         pod["spec"]["containers"][0]["ports"][0]["containerPort"] = json!(node.port);
-        pod["status"] = json!({
-            "phase": "Running", "podIP": "127.0.0.1", "conditions": [{ "type": "Ready", "status": "True" }],
-        });
+        let ready = if container["image"] == NEVER_READY {
+            let message = "containers with unready status: [node]";
+            json!({ "type": "Ready", "status": "False", "message": message })
+        } else {
+            json!({ "type": "Ready", "status": "True" })
+        };
+        pod["status"] = json!({ "phase": "Running", "podIP": "127.0.0.1", "conditions": [ready] });
         let uid = uid(&pod).to_owned();
         // It may have been deleted meanwhile; its node is an orphan then.
         self.shared.change(|state| {
