@@ -1,5 +1,6 @@
 //! Lines with the time since the timeline was made.
 
+use std::collections::VecDeque;
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,11 +81,18 @@ struct Out {
     to: Box<dyn Write + Send>,
     /// The last line of a terminal.
     status: String,
-    /// Lines are left out while something else draws on the terminal.
+    /// Lines wait while something else draws on the terminal.
     holds: usize,
+    /// The newest of them.
+    held: VecDeque<String>,
+    /// How many there were before those.
+    earlier: usize,
     /// Why the first line could not be written.
     error: Option<io::Error>,
 }
+
+/// How many lines are printed after a hold.
+const HELD: usize = 20;
 
 /// Nothing is printed while it lives: see [`Lines::hold`].
 #[must_use = "dropping it ends the hold"]
@@ -101,7 +109,14 @@ impl Lines {
     /// Prints to `out`. Times count from now.
     #[must_use]
     pub fn to(out: impl Write + Send + 'static, style: Style) -> Self {
-        let out = Out { to: Box::new(out), status: String::new(), holds: 0, error: None };
+        let out = Out {
+            to: Box::new(out),
+            status: String::new(),
+            holds: 0,
+            held: VecDeque::new(),
+            earlier: 0,
+            error: None,
+        };
         Self {
             began: Instant::now(),
             style,
@@ -147,7 +162,7 @@ impl Lines {
             Style::Plain | Style::Terminal => self.shown(at, kind, text),
         };
         let mut out = self.out();
-        if out.holds > 0 || line.is_empty() {
+        if line.is_empty() {
             return;
         }
         let whole = match self.style {
@@ -155,10 +170,23 @@ impl Lines {
             Style::Terminal => {
                 let (colour, end) =
                     if self.is_coloured { ((self.colour)(kind), "\x1b[0m") } else { ("", "") };
-                format!("\r\x1b[2K{colour}{line}{end}\n{}", self.status_of(&out))
+                format!("{colour}{line}{end}\n")
             }
         };
-        self.print(&mut out, &whole);
+        if out.holds == 0 {
+            self.above_status(&mut out, &whole);
+        } else {
+            out.hold(whole);
+        }
+    }
+
+    /// Prints whole lines; on a terminal the status stays below them.
+    fn above_status(&self, out: &mut Out, lines: &str) {
+        let whole = match self.style {
+            Style::Json | Style::Plain => lines.to_owned(),
+            Style::Terminal => format!("\r\x1b[2K{lines}{}", self.status_of(out)),
+        };
+        self.print(out, &whole);
     }
 
     /// A text as one line, or as several of which all but the first are indented.
@@ -191,8 +219,9 @@ impl Lines {
         if text.is_empty() || !self.is_coloured { text } else { format!("\x1b[2m{text}\x1b[0m") }
     }
 
-    /// Leaves lines out until the result, and each other one, is dropped, so that a [`Table`](crate::Table) can have the
-    /// terminal. Then the status is there again.
+    /// Holds lines back until the result, and each other one, is dropped, so that a [`Table`](crate::Table) can have the
+    /// terminal. Then the newest 20 of them are printed below a line that says how many others were left out (`left_out` in
+    /// [`Style::Json`]), and the status is there again.
     pub fn hold(&self) -> Hold {
         let mut out = self.out();
         if out.holds == 0 && !out.status.is_empty() {
@@ -241,9 +270,31 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let mut out = self.0.out();
         out.holds -= 1;
-        if out.holds == 0 && !out.status.is_empty() {
-            let status = self.0.status_of(&out);
-            self.0.print(&mut out, &status);
+        if out.holds > 0 {
+            return;
+        }
+        let held = out.take_held(self.0.style);
+        if !held.is_empty() || !out.status.is_empty() {
+            self.0.above_status(&mut out, &held);
+        }
+    }
+}
+
+impl Out {
+    fn hold(&mut self, line: String) {
+        if self.held.len() == HELD {
+            self.held.pop_front();
+            self.earlier += 1;
+        }
+        self.held.push_back(line);
+    }
+
+    fn take_held(&mut self, style: Style) -> String {
+        let held: String = std::mem::take(&mut self.held).into_iter().collect();
+        match (std::mem::take(&mut self.earlier), style) {
+            (0, _) => held,
+            (earlier, Style::Json) => format!("{{\"left_out\":{earlier}}}\n{held}"),
+            (earlier, _) => format!("... {earlier} earlier lines were left out\n{held}"),
         }
     }
 }

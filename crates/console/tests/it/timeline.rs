@@ -102,7 +102,31 @@ fn nothing_is_printed_while_something_else_has_the_terminal() {
     timeline.text("step", "one and a half");
     assert_eq!(screen.take(), "", "one hold is left");
     drop(hold);
-    assert_eq!(screen.take(), "\x1b[2mpolling\x1b[0m", "the status is there again");
+    let printed = screen.take();
+    assert!(printed.starts_with("\r\x1b[2K") && !printed.contains("left out"), "{printed:?}");
+    let [one, half] = ["step     one\x1b[0m\n", "step     one and a half\x1b[0m\n\x1b[2mpolling\x1b[0m"];
+    assert!(printed.contains(one) && printed.ends_with(half), "{printed:?}");
     timeline.text("step", "two");
     assert!(screen.take().ends_with("two\x1b[0m\n\x1b[2mpolling\x1b[0m"));
+}
+
+#[test]
+fn of_many_lines_that_were_held_back_the_newest_are_printed_and_the_others_counted() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _inside = runtime.enter();
+    for (style, count) in
+        [(Style::Terminal, "... 4 earlier lines were left out\n"), (Style::Json, "{\"left_out\":4}\n")]
+    {
+        let (timeline, screen) = timeline(style);
+        let hold = timeline.hold();
+        for number in 1..=24 {
+            timeline.line(Instant::now(), "step", &format!("nr {number}"), |_| format!("\"nr {number}\""));
+        }
+        drop(hold);
+        let printed = screen.take();
+        let numbers = printed.split("nr ").skip(1).map(|rest| rest.split(['"', '\x1b']).next().unwrap());
+        let expected: Vec<String> = (5..=24).map(|number| number.to_string()).collect();
+        assert_eq!(numbers.collect::<Vec<_>>(), expected);
+        assert!(printed.trim_start_matches("\r\x1b[2K").starts_with(count), "{printed:?}");
+    }
 }

@@ -69,7 +69,7 @@ impl Reporter {
         let _ = self.begins.set((lowest, fix));
     }
 
-    /// Leaves lines out while a table has the terminal.
+    /// Holds lines back while a table has the terminal.
     pub(crate) fn hold(&self) -> Hold {
         self.lines.hold()
     }

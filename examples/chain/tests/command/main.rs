@@ -17,6 +17,9 @@ mod hiccups;
 #[path = "../../../../crates/chain-ethereum/examples/misbehaving/server/mod.rs"]
 mod misbehaving;
 mod nodes;
+#[path = "../../../../crates/console/tests/support/screen.rs"]
+mod screen;
+mod table;
 mod wallets;
 
 use std::process::Stdio;

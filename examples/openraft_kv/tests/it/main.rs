@@ -10,6 +10,8 @@ mod deployer;
 mod durability;
 mod membership;
 mod observed;
+#[path = "../../../../crates/console/tests/support/screen.rs"]
+mod screen;
 mod show;
 mod start;
 mod storage;

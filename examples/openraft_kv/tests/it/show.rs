@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::common::{PROGRAM, SOON, gone};
+use crate::screen::Screen;
 
 /// The command with its own temporary directory.
 struct Run {
@@ -146,6 +147,20 @@ async fn an_interrupt_leaves_no_process_and_no_directory() {
             assert_eq!((run.nodes(), run.left()), (vec![], vec![]), "{step}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_terminal_has_a_table_of_the_nodes_while_the_cluster_is_kept() {
+    let temp = tempfile::tempdir().unwrap();
+    let settings = [("TMPDIR", temp.path().to_str().unwrap())];
+    let mut screen = Screen::start(PROGRAM, &["--interval", "50ms", "--keep"], &settings);
+    screen.shows("watching").await;
+    for node in ["n1", "n2", "n3"] {
+        screen.shows(node).await;
+    }
+    assert!(screen.text().contains("took over"), "the summary is above the table");
+    screen.interrupted().await;
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
 }
 
 #[tokio::test]
