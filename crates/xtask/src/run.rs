@@ -47,8 +47,9 @@ pub(crate) fn run(steps: &[&'static Step], install: bool) -> Report {
                 names.join(", ")
             );
             running = Some(Beside::start(std::mem::take(&mut waiting)));
-            // Tests have limits of time, builds have none. On Linux this is of the thread that starts the builds.
-            shell::succeeds(&format!("renice -n 10 -p {}", std::process::id()));
+            // The tests beside have limits of seconds, what follows here has minutes. On Linux this lowers the priority
+            // of this thread, and of what it starts from now on.
+            shell::succeeds(&format!("renice -n 5 -p {}", std::process::id()));
         }
     }
     match running.map(Beside::join).transpose() {

@@ -61,7 +61,7 @@ impl ComposeProgram<RaftKv> for RaftKv {
 ///
 /// # Errors
 ///
-/// [`DeployError`]: there is no program of that name; or cargo is missing, fails, or takes more than 15 minutes.
+/// [`DeployError`]: the variable names no file; or cargo is missing, fails, or takes more than 15 minutes.
 pub async fn build_static() -> Result<PathBuf, DeployError> {
     match env::var_os(PROGRAM).filter(|path| !path.is_empty()) {
         Some(path) => built_already(path.into()),
