@@ -129,16 +129,15 @@ impl<A: Application> ContainerControl<A> {
             LogsOptions { stdout: true, stderr: true, tail: LOG_LINES.to_owned(), ..LogsOptions::default() };
         let mut lines = self.docker.logs(&container, Some(options));
         let mut log = LogEnd::default();
-        // An engine that hangs or breaks off has sent what explains most.
         let deadline = Instant::now() + LOG_WITHIN;
-        while let Ok(Some(line)) = timeout_at(deadline, lines.next()).await {
-            match line {
-                Ok(line) => log.push(&line.into_bytes()),
-                Err(_) if log.is_empty() => return None,
-                Err(_) => break,
+        loop {
+            match timeout_at(deadline, lines.next()).await {
+                Ok(Some(Ok(line))) => log.push(&line.into_bytes()),
+                Ok(Some(Err(_))) | Err(_) if log.is_empty() => return None,
+                // The end, or the engine broke off or hangs: what came before explains most.
+                _ => return Some(log.into_text()),
             }
         }
-        Some(log.into_text())
     }
 
     /// Returns when the container of `node` does not run.

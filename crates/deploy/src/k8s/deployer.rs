@@ -14,7 +14,7 @@ use kube::api::{LogParams, Patch, PatchParams};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::DropGuard;
 use watchkeeper::report::error_chain;
 use watchkeeper::{DynError, async_trait};
@@ -134,10 +134,10 @@ impl<A: Application> K8sDeployer<A> {
             let pod = problem.split_once(": ").and_then(|(node, _)| seen.get(node)).map(|pod| &pod.name);
             let Some(pod) = pod else { return problem };
             let within = self.options.answer_within;
-            let log = match log_within(within, pods, pod, &container, false).await {
+            let log = match log(within, pods, pod, &container, false).await {
                 Some(log) if !log.is_empty() => Some(log),
                 // It has ended, and the next one has printed nothing yet.
-                _ => log_within(within, pods, pod, &container, true).await,
+                _ => log(within, pods, pod, &container, true).await,
             };
             log.map_or_else(|| problem.clone(), |log| with_log_tail(&problem, Some(&log)))
         });
@@ -244,6 +244,7 @@ impl<A: Application> Deployer<A> for K8sDeployer<A> {
             pods,
             pod,
             space,
+            answer_within: self.options.answer_within,
             gone_within,
             _ending: ending,
         }))
@@ -271,6 +272,7 @@ struct K8sCluster<A: Application> {
     pods: Api<Pod>,
     pod: NodePod,
     space: OwnedNamespace,
+    answer_within: Duration,
     gone_within: Duration,
     _ending: DropGuard,
 }
@@ -287,7 +289,7 @@ impl<A: Application> RunningCluster<A> for K8sCluster<A> {
 
     async fn log(&self, node: &str) -> Option<String> {
         let pod = self.sources.pods().get(node)?.name.clone();
-        log(&self.pods, &pod, &self.pod.container, false).await.ok()
+        log(self.answer_within, &self.pods, &pod, &self.pod.container, false).await
     }
 
     async fn shut_down(&self) -> Result<(), DeployError> {
@@ -297,36 +299,33 @@ impl<A: Application> RunningCluster<A> for K8sCluster<A> {
     }
 }
 
-/// The last lines of a container's log; of the one before, if this one is `previous`.
-async fn log(pods: &Api<Pod>, pod: &str, container: &str, previous: bool) -> Result<String, DynError> {
-    let parameters = LogParams {
-        container: Some(container.to_owned()),
-        tail_lines: Some(LOG_LINES),
-        previous,
-        ..LogParams::default()
-    };
-    // `limit_bytes` would leave the end out.
-    let mut lines = pin!(pods.log_stream(pod, &parameters).await?);
-    let (mut log, mut part) = (LogEnd::default(), vec![0; 16 * 1024]);
-    loop {
-        match lines.read(&mut part).await {
-            Ok(0) => return Ok(log.into_text()),
-            Ok(read) => log.push(&part[..read]),
-            Err(error) if log.is_empty() => return Err(error.into()),
-            Err(_) => return Ok(log.into_text()),
-        }
-    }
-}
-
-/// The same, if it can be read in this time.
-async fn log_within(
+/// The last lines of a container's log; of the one before, if this one is `previous`. `None` if there is no log, or
+/// nothing of it comes `within` this time.
+async fn log(
     within: Duration,
     pods: &Api<Pod>,
     pod: &str,
     container: &str,
     previous: bool,
 ) -> Option<String> {
-    timeout(within, log(pods, pod, container, previous)).await.ok()?.ok()
+    let parameters = LogParams {
+        container: Some(container.to_owned()),
+        tail_lines: Some(LOG_LINES),
+        previous,
+        ..LogParams::default()
+    };
+    let deadline = Instant::now() + within;
+    // `limit_bytes` would leave the end out.
+    let lines = timeout_at(deadline, pods.log_stream(pod, &parameters)).await.ok()?.ok()?;
+    let (mut lines, mut log, mut part) = (pin!(lines), LogEnd::default(), vec![0; 16 * 1024]);
+    loop {
+        match timeout_at(deadline, lines.read(&mut part)).await {
+            Ok(Ok(read @ 1..)) => log.push(&part[..read]),
+            Ok(Err(_)) | Err(_) if log.is_empty() => return None,
+            // The end, or the server broke off or hangs: what came before explains most.
+            _ => return Some(log.into_text()),
+        }
+    }
 }
 
 /// One name is one node.

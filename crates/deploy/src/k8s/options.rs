@@ -26,7 +26,7 @@ pub struct K8sOptions {
     pub image: Option<String>,
     /// How the pods are reached; `None` is their addresses inside a pod, forwarded ports elsewhere.
     pub reach: Option<Reach>,
-    /// How long the API server may take for its first answer, and for a log that explains a failure; 10 s.
+    /// How long the API server may take for its first answer, and for a node's log; 10 s.
     pub answer_within: Duration,
     /// How long the pods may take to be ready, with the pull of the image; 180 s.
     pub ready_within: Duration,
