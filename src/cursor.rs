@@ -149,7 +149,8 @@ impl FromStr for Cursor {
 /// A consumer's [`Cursor`] of the earlier process stays valid: after
 /// [`subscribe_from`](crate::ObservationHandle::subscribe_from) it gets
 /// [`Lagged`](crate::subscription::RecvError::Lagged), with the exact number of batches that only the earlier process
-/// had, then [`Rebuilt`](crate::subscription::RecvError::Rebuilt). A cursor from after the recorded point is refused
+/// had, then [`Rebuilt`](crate::subscription::RecvError::Rebuilt), then what the new process has published, whose first
+/// batches may be `Lagged` too. A cursor from after the recorded point is refused
 /// as [`CursorError::Future`](crate::subscription::CursorError::Future).
 ///
 /// Record the point before a consumer gets a later cursor. Resume from each record once, in one runtime, and not from

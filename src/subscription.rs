@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 use futures_core::Stream;
 use watchkeeper_fsm::StopReason;
 
+use crate::cursor::First;
 use crate::publish::history::{Head, History, NextBatches, ObservationBatch};
 use crate::report::debug_as_text;
 use crate::waiting::WakerSlot;
@@ -176,6 +177,16 @@ impl<E> Subscription<E> {
                 self.try_recv()
             }
             NextBatches::Lagged { oldest } => {
+                let mut oldest = oldest;
+                let First { generation, seq, .. } = self.history.first();
+                // No position after the recorded point is one of an earlier process's generation here: its reader is
+                // given the new generation before it misses anything of this process.
+                if self.generation < generation && oldest > seq {
+                    if self.next >= seq {
+                        return Some(self.rebuilt(generation));
+                    }
+                    oldest = seq;
+                }
                 let missed = oldest - self.next;
                 self.next = oldest;
                 Some(Err(RecvError::Lagged { missed, resume: self.cursor() }))

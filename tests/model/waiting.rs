@@ -223,7 +223,18 @@ impl Reading {
     pub(crate) fn next(&mut self, model: &Model) -> Option<Item> {
         let published = model.published();
         if self.at.seq == self.holds_to {
-            let oldest = model.oldest_kept();
+            let mut oldest = model.oldest_kept();
+            if let Some(past) = model.settings.resume.map(|past| past.at)
+                && self.at.generation <= past.generation
+                && oldest > past.seq
+            {
+                // What only the earlier process had, then its end, and then what is missed of this one.
+                if self.at.seq == past.seq {
+                    self.at.generation = past.generation + 1;
+                    return Some(Item::Rebuilt(self.at.generation));
+                }
+                oldest = past.seq;
+            }
             if self.at.seq < oldest {
                 let missed = oldest - self.at.seq;
                 self.at.seq = oldest;
