@@ -1,16 +1,15 @@
 //! A cluster of containers that is up.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bollard::Docker;
-use bollard::query_parameters::{ListContainersOptions, ListNetworksOptions, ListVolumesOptions};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use watchkeeper::{DynError, async_trait};
+use watchkeeper::async_trait;
 use watchkeeper_scenario::{Application, DeployError, NodeClients, NodeControl, RunningCluster};
 
 use super::control::ContainerControl;
+use super::engine;
 use super::failed;
 use super::nodes::{CLUSTER_LABEL, ContainerNodes};
 use super::project::Project;
@@ -38,18 +37,6 @@ impl<A: Application> ComposeCluster<A> {
         let name = project.name().to_owned();
         Self { docker, name, nodes, control, project: Mutex::new(Some(project)), _follower: follower }
     }
-
-    /// Counts what carries the cluster's label: containers, networks and volumes.
-    async fn left(&self) -> Result<[usize; 3], DynError> {
-        let filters =
-            || Some(HashMap::from([("label".to_owned(), vec![format!("{CLUSTER_LABEL}={}", self.name)])]));
-        let containers =
-            ListContainersOptions { all: true, filters: filters(), ..ListContainersOptions::default() };
-        let containers = self.docker.list_containers(Some(containers)).await?;
-        let networks = self.docker.list_networks(Some(ListNetworksOptions { filters: filters() })).await?;
-        let volumes = self.docker.list_volumes(Some(ListVolumesOptions { filters: filters() })).await?;
-        Ok([containers.len(), networks.len(), volumes.volumes.unwrap_or_default().len()])
-    }
 }
 
 #[async_trait]
@@ -74,7 +61,7 @@ impl<A: Application> RunningCluster<A> for ComposeCluster<A> {
             up.down().await?;
         }
         *project = None;
-        match self.left().await.map_err(|error| failed(step, error))? {
+        match engine::count(&self.docker, &self.name).await.map_err(|error| failed(step, error))? {
             [0, 0, 0] => Ok(()),
             [containers, networks, volumes] => {
                 let left = format!(

@@ -12,8 +12,7 @@ use bollard::Docker;
 use bollard::errors::Error as EngineError;
 use bollard::models::ContainerState;
 use bollard::query_parameters::{
-    InspectContainerOptions, KillContainerOptions, LogsOptions, StartContainerOptions, StopContainerOptions,
-    WaitContainerOptions,
+    KillContainerOptions, LogsOptions, StartContainerOptions, StopContainerOptions, WaitContainerOptions,
 };
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, ready};
@@ -28,6 +27,7 @@ use watchkeeper_scenario::{Application, NodeAction, NodeControl, NodeControlErro
 
 use self::cuts::Cut;
 use super::NAME;
+use super::engine;
 use super::nodes::ContainerNodes;
 use super::partition::{self, Running, Traffic};
 use crate::NodeAddress;
@@ -182,8 +182,7 @@ impl<A: Application> ContainerControl<A> {
     }
 
     async fn state(&self, container: &str) -> Result<ContainerState, EngineError> {
-        let inspected = self.docker.inspect_container(container, None::<InspectContainerOptions>).await?;
-        Ok(inspected.state.unwrap_or_default())
+        engine::state(&self.docker, container).await
     }
 
     /// The process that is the node, if it runs.

@@ -17,6 +17,7 @@ use watchkeeper::report::{debug_as_text, error_chain};
 use watchkeeper::{DynError, ObservedSource, SourceProvider, async_trait};
 use watchkeeper_scenario::{Application, NodeClients};
 
+use super::engine;
 use crate::shared::{client, lock};
 use crate::{NodeAccess, NodeAddress};
 
@@ -231,7 +232,7 @@ impl<A: Application> ContainerNodes<A> {
                 filters: Some(HashMap::from(filters)),
                 ..EventsOptions::default()
             };
-            let mut events = std::pin::pin!(self.docker.events(Some(options)));
+            let mut events = engine::events(&self.docker, options);
             let mut known = self.refresh().await;
             then().await;
             while known.is_ok() && matches!(events.next().await, Some(Ok(_))) {
@@ -263,7 +264,7 @@ impl<A: Application> ContainerNodes<A> {
 
     /// What shares the network of this container, if anything does: a cut would cut that off as well.
     pub(super) async fn shares_network(&self, container: &str) -> Result<Option<String>, EngineError> {
-        let containers = self.docker.list_containers(None::<ListContainersOptions>).await?;
+        let containers = engine::containers(&self.docker, None).await?;
         Ok(sharer(container, &containers))
     }
 
@@ -274,7 +275,7 @@ impl<A: Application> ContainerNodes<A> {
             filters: Some(HashMap::from([("label".to_owned(), labels)])),
             ..ListContainersOptions::default()
         };
-        self.docker.list_containers(Some(options)).await
+        engine::containers(&self.docker, Some(options)).await
     }
 
     fn label(&self) -> String {

@@ -1,5 +1,7 @@
 //! The API server of the kubeconfig.
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::time::timeout;
@@ -10,7 +12,11 @@ use super::control::NAME;
 use super::options::{K8sOptions, Reach};
 
 /// A client of the API server, which has answered.
-pub(super) async fn connect(options: &K8sOptions) -> Result<(Config, Client), DeployError> {
+pub(super) fn connect(options: &K8sOptions) -> BoxFuture<'_, Result<(Config, Client), DeployError>> {
+    connected(options).boxed()
+}
+
+async fn connected(options: &K8sOptions) -> Result<(Config, Client), DeployError> {
     let mut config = config(options).await?;
     config.connect_timeout = Some(options.answer_within);
     let silent = |reason: String| {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
@@ -144,12 +146,7 @@ impl<A: Application> K8sControl<A> {
             preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), ..Preconditions::default() }),
             ..DeleteParams::default()
         };
-        let deleted = self.pods.delete(&pod.name, &parameters).await;
-        match deleted.map_err(K8sError::of(format!("delete the pod {}", pod.name))) {
-            // Deleted or replaced already: the watch does not show it yet.
-            Ok(_) | Err(K8sError::NotFound { .. } | K8sError::Conflict { .. }) => {}
-            Err(error) => return Err(failed(Arc::new(error))),
-        }
+        delete(&self.pods, &pod.name, &parameters).await.map_err(|error| failed(Arc::new(error)))?;
         let gone = self.sources.when(|seen| seen.pods.get(node).is_none_or(|now| now.uid != pod.uid));
         let Ok(gone) = timeout(self.gone_within, gone).await else {
             let (what, within) = (format!("pod {}", pod.name), self.gone_within);
@@ -157,6 +154,22 @@ impl<A: Application> K8sControl<A> {
         };
         gone.map(drop).map_err(failed)
     }
+}
+
+/// Deletes the pod, unless it was deleted or replaced already: the watch does not show it yet.
+fn delete<'a>(
+    pods: &'a Api<Pod>,
+    name: &'a str,
+    parameters: &'a DeleteParams,
+) -> BoxFuture<'a, Result<(), K8sError>> {
+    let deletion = async move {
+        let deleted = pods.delete(name, parameters).await;
+        match deleted.map_err(K8sError::of(format!("delete the pod {name}"))) {
+            Ok(_) | Err(K8sError::NotFound { .. } | K8sError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    };
+    deletion.boxed()
 }
 
 fn failed(action: NodeAction, node: &str, source: Arc<K8sError>) -> NodeControlError {

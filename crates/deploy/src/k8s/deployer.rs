@@ -6,8 +6,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use futures_util::{AsyncReadExt, TryFutureExt};
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::{AsyncReadExt, FutureExt, TryFutureExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{LogParams, Patch, PatchParams};
@@ -101,9 +101,7 @@ impl<A: Application> K8sDeployer<A> {
         nodes: &[String],
     ) -> Result<Arc<PodSources<A>>, DeployError> {
         let name = space.name();
-        space.create(&manifests.namespace).await.map_err(failed(format!("make the namespace {name}")))?;
-        apply(client, name, &manifests.service).await.map_err(failed("apply service.yaml"))?;
-        apply(client, name, &manifests.stateful_set).await.map_err(failed("apply statefulset.yaml"))?;
+        apply_all(client, manifests, space).await?;
         let pod = self.program.pod();
         let set = manifests.stateful_set.metadata.name.as_deref().unwrap_or_default();
         let names = Names::of(set, pod.name);
@@ -301,7 +299,17 @@ impl<A: Application> RunningCluster<A> for K8sCluster<A> {
 
 /// The last lines of a container's log; of the one before, if this one is `previous`. `None` if there is no log, or
 /// nothing of it comes `within` this time.
-async fn log(
+fn log<'a>(
+    within: Duration,
+    pods: &'a Api<Pod>,
+    pod: &'a str,
+    container: &'a str,
+    previous: bool,
+) -> BoxFuture<'a, Option<String>> {
+    read_log(within, pods, pod, container, previous).boxed()
+}
+
+async fn read_log(
     within: Duration,
     pods: &Api<Pod>,
     pod: &str,
@@ -343,6 +351,21 @@ fn check_names(nodes: &[String]) -> Result<(), DeployError> {
         }
     }
     Ok(())
+}
+
+/// Makes the namespace, and what is in it.
+fn apply_all<'a>(
+    client: &'a Client,
+    manifests: &'a Manifests,
+    space: &'a OwnedNamespace,
+) -> BoxFuture<'a, Result<(), DeployError>> {
+    let applying = async move {
+        let name = space.name();
+        space.create(&manifests.namespace).await.map_err(failed(format!("make the namespace {name}")))?;
+        apply(client, name, &manifests.service).await.map_err(failed("apply service.yaml"))?;
+        apply(client, name, &manifests.stateful_set).await.map_err(failed("apply statefulset.yaml"))
+    };
+    applying.boxed()
 }
 
 async fn apply<K>(client: &Client, namespace: &str, object: &K) -> Result<(), K8sError>

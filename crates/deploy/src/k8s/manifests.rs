@@ -60,7 +60,7 @@ impl Manifests {
                 .map_err(|error| invalid(&path, format!("cannot be read ({error}): it must be there")))
         };
         let (namespace, service, set) = (read(NAMESPACE)?, read(SERVICE)?, read(STATEFUL_SET)?);
-        Self::from_texts(directory, [&namespace, &service, &set])
+        Self::parse(directory, [&namespace, &service, &set])
     }
 
     /// Those that are part of the program: the texts of `namespace.yaml`, `service.yaml` and `statefulset.yaml`.
@@ -70,8 +70,11 @@ impl Manifests {
     ///
     /// [`DeployError::InvalidManifest`]: a text has a mistake; says where.
     pub fn from_texts(directory: impl AsRef<Path>, texts: [&str; 3]) -> Result<Self, DeployError> {
-        let directory = directory.as_ref();
-        let [namespace, service, set] = texts;
+        Self::parse(directory.as_ref(), texts)
+    }
+
+    /// Without a type parameter: compiled once, here, and not again in the program of each user.
+    fn parse(directory: &Path, [namespace, service, set]: [&str; 3]) -> Result<Self, DeployError> {
         let manifests = Self {
             path: directory.join(STATEFUL_SET),
             namespace: typed(&directory.join(NAMESPACE), namespace)?,

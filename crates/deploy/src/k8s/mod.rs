@@ -4,6 +4,9 @@
 //! says what a deployment changes in them. [`PodSources`] follows pods by label, also for a cluster that something else
 //! has deployed.
 
+// A request to the API server is behind a boxed future of a function without type parameters: so it, and the reading of
+// its answer, is compiled once, in this crate, and not again for each application.
+
 mod connect;
 mod control;
 mod deployer;

@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::runtime::WatchStreamExt;
@@ -48,7 +49,11 @@ impl OwnedNamespace {
     }
 
     /// Makes it from `namespace`, which must have the [`labels`] of this run.
-    pub(super) async fn create(&self, namespace: &Namespace) -> Result<(), K8sError> {
+    pub(super) fn create<'a>(&'a self, namespace: &'a Namespace) -> BoxFuture<'a, Result<(), K8sError>> {
+        self.created(namespace).boxed()
+    }
+
+    async fn created(&self, namespace: &Namespace) -> Result<(), K8sError> {
         // Before the request: if that is dropped, the namespace may exist.
         self.may_exist.store(true, Ordering::Release);
         let created =
@@ -73,7 +78,11 @@ impl OwnedNamespace {
     }
 
     /// Deletes the namespace and waits until it is gone.
-    pub(super) async fn remove(&self, within: Duration) -> Result<(), K8sError> {
+    pub(super) fn remove(&self, within: Duration) -> BoxFuture<'_, Result<(), K8sError>> {
+        self.removed_within(within).boxed()
+    }
+
+    async fn removed_within(&self, within: Duration) -> Result<(), K8sError> {
         if !self.may_exist.load(Ordering::Acquire) {
             return Ok(());
         }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -125,8 +125,7 @@ impl<A: Application> Follower<A> {
         // Outlives the watcher: otherwise a server whose every watch is too old would be asked without a pause.
         let mut backoff = watcher::DefaultBackoff::default();
         loop {
-            let config = watcher::Config::default().labels(labels);
-            let mut events = pin!(watcher(api.clone(), config).default_backoff());
+            let mut events = events(api, labels);
             loop {
                 let event = tokio::select! {
                     event = events.try_next() => event,
@@ -273,6 +272,11 @@ impl<A: Application> Follower<A> {
         self.not_followed = Some(Arc::clone(&problem));
         self.publisher.send_modify(|seen| seen.problem = Some(problem));
     }
+}
+
+/// What happens to the pods, all that there are at first. It is asked again after an error, later each time.
+fn events(api: &Api<Pod>, labels: &str) -> BoxStream<'static, watcher::Result<watcher::Event<Pod>>> {
+    watcher(api.clone(), watcher::Config::default().labels(labels)).default_backoff().boxed()
 }
 
 /// A pod that is gone refuses connections, like a process: its ports are closed before its end is published.
