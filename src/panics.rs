@@ -17,6 +17,13 @@ pub(crate) type PanicMessage = String;
 ///
 /// Unwind safety: every caller drops the values that a panic may have left half changed.
 pub(crate) fn catch<T>(app: impl FnOnce() -> T) -> Result<T, PanicMessage> {
+    let (mut app, mut returned) = (Some(app), None);
+    catch_dyn(&mut || returned = app.take().map(|app| app()))?;
+    Ok(returned.expect("what does not panic returns"))
+}
+
+/// Through a trait object: this is compiled once, and not for each piece of app code, of which there are thousands.
+fn catch_dyn(app: &mut dyn FnMut()) -> Result<(), PanicMessage> {
     catch_unwind(AssertUnwindSafe(app)).map_err(message)
 }
 

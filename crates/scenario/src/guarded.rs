@@ -51,6 +51,16 @@ impl Panics {
         drop(self.guard(subject.clone(), value));
     }
 
+    fn add(&self, subject: &Subject, panic: &str) {
+        tracing::error!(panic, "a destructor of {subject} panicked");
+        let message = format!("in a destructor: {panic}");
+        let dropped = DropPanic { subject: subject.clone(), at: Instant::now(), message };
+        let mut seen = lock(&self.seen);
+        if seen.len() < MANY {
+            seen.push(dropped);
+        }
+    }
+
     /// The panics since the last call, in order of time.
     pub(crate) fn take(&self) -> Vec<DropPanic> {
         std::mem::take(&mut lock(&self.seen))
@@ -102,13 +112,7 @@ impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
         let Some(value) = self.value.take() else { return };
         let Err(panic) = catch(|| drop(value)) else { return };
-        tracing::error!(panic, "a destructor of {} panicked", self.subject);
-        let message = format!("in a destructor: {panic}");
-        let dropped = DropPanic { subject: self.subject.clone(), at: Instant::now(), message };
-        let mut seen = lock(&self.panics.seen);
-        if seen.len() < MANY {
-            seen.push(dropped);
-        }
+        self.panics.add(&self.subject, &panic);
     }
 }
 

@@ -5,6 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs app code and returns the message of a panic.
 pub(crate) fn catch<T>(app: impl FnOnce() -> T) -> Result<T, String> {
+    let (mut app, mut returned) = (Some(app), None);
+    catch_dyn(&mut || returned = app.take().map(|app| app()))?;
+    Ok(returned.expect("what does not panic returns"))
+}
+
+/// Through a trait object: this is compiled once, and not for each piece of app code, of which there are thousands.
+fn catch_dyn(app: &mut dyn FnMut()) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(app)).map_err(message)
 }
 

@@ -18,6 +18,13 @@ pub(crate) const NOTE: usize = 40;
 
 /// The output of `app`, or the text of its panic.
 pub(crate) fn catch<R>(app: impl FnOnce() -> R) -> Result<R, String> {
+    let (mut app, mut returned) = (Some(app), None);
+    catch_dyn(&mut || returned = app.take().map(|app| app()))?;
+    Ok(returned.expect("what does not panic returns"))
+}
+
+/// Through a trait object: this is compiled once, and not for each piece of app code, of which there are thousands.
+fn catch_dyn(app: &mut dyn FnMut()) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(app)).map_err(text_of_panic)
 }
 
