@@ -152,18 +152,22 @@ pub(crate) fn features() -> Result<Verdict, String> {
 
 /// A workspace build gives every package the features that any other asks for; these commands do not.
 ///
-/// An application's own features are switched alone too, but on the dependencies that the clippy step has checked. By
-/// itself, without them, it is built for the demonstration.
+/// An application's own features are switched alone too, but beside all features of the other packages: on the
+/// dependencies that the clippy step has checked. By itself, without them, it is built for the demonstration.
 fn feature_checks(packages: &[Package]) -> Vec<String> {
     let mut lines = Vec::new();
-    for package in packages.iter().filter(|package| package.is_member) {
+    let members = || packages.iter().filter(|package| package.is_member);
+    for package in members() {
         let name = &package.name;
         let (selects, prefix) = if package.is_published {
             (format!("--package {name}"), String::new())
         } else {
+            let others = members().filter(|other| other.name != *name);
+            let others = others
+                .flat_map(|other| other.features.iter().map(|feature| format!("{}/{feature},", other.name)));
             (
                 format!("--workspace --exclude watchkeeper-chain-bitcoin --bin {name} --example counter"),
-                format!("{name}/"),
+                others.chain([format!("{name}/")]).collect(),
             )
         };
         let line =
@@ -613,7 +617,7 @@ mod tests {
             "cargo clippy --package with --no-default-features --features default -- -D warnings",
             "cargo clippy --package with --no-default-features --features json -- -D warnings",
             "cargo clippy --workspace --exclude watchkeeper-chain-bitcoin --bin app --example counter \
-             --no-default-features --features app/k8s -- -D warnings",
+             --no-default-features --features with/default,with/json,app/k8s -- -D warnings",
         ];
         assert_eq!(feature_checks(&[core, with_features, app, tool, foreign]), expected);
     }
