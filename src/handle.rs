@@ -122,9 +122,8 @@ impl<O: Observer> ObservationHandle<O> {
 
     /// Every batch after `cursor`, each exactly once. After a snapshot's cursor there is no gap and no repetition.
     ///
-    /// If the next batch is no longer kept, the first result is [`Lagged`](crate::subscription::RecvError::Lagged). A
-    /// cursor of an earlier process, which this runtime [resumes](crate::ObservationConfig::resume), then gets
-    /// [`Rebuilt`](crate::subscription::RecvError::Rebuilt).
+    /// If the next batch is no longer kept, the first result is [`Lagged`](crate::subscription::RecvError::Lagged). What
+    /// a cursor of an earlier process gets is said at [`Resume`](crate::subscription::Resume).
     ///
     /// # Errors
     ///

@@ -179,9 +179,9 @@ impl<E> Subscription<E> {
             NextBatches::Lagged { oldest } => {
                 let mut oldest = oldest;
                 let First { generation, seq, .. } = self.history.first();
-                // No position after the recorded point is one of an earlier process's generation here: its reader is
-                // given the new generation before it misses anything of this process.
-                if self.generation < generation && oldest > seq {
+                // A cursor of an earlier process's generation is valid up to the recorded point alone: its reader gets
+                // the new generation there, and then the count of what this process has dropped.
+                if self.generation < generation {
                     if self.next >= seq {
                         return Some(self.rebuilt(generation));
                     }
