@@ -76,9 +76,11 @@ impl<E: Send + Sync + 'static> Reader<E> for Subscribed<E> {
             }
             Some(Err(RecvError::Lagged { missed, .. })) => Some(mark(Item::Lagged { missed })),
             Some(Err(RecvError::Rebuilt { generation })) if resumed.is_some_and(|(_, done)| done > 0) => {
-                // The rest of the batch is lost with its generation.
+                // The rest of the batch is lost with its generation. A stage that starts again after this mark still has to
+                // get the other one, so it ends where it began.
                 self.rebuilt = Some(generation);
-                Some(mark(Item::Lagged { missed: 1 }))
+                let items = Items::Mark(Item::Lagged { missed: 1 });
+                Some(Chunk { items, start: batch(before), done: 0, end: batch(before), is_numbered: false })
             }
             Some(Err(RecvError::Rebuilt { generation })) => Some(mark(Item::Rebuilt { generation })),
             Some(Err(RecvError::Closed(_))) | None => None,

@@ -171,12 +171,21 @@ async fn the_rest_of_a_batch_that_is_lost_with_its_generation_is_a_gap() {
     source.rebuild();
     source.batch([7, 8, 9]);
     let seen = Seen::default();
+    let stops_at_the_rebuild = |item: Item<u64>, attempt| {
+        if item == (Item::Rebuilt { generation: 2 }) { Err("rebuilt".into()) } else { pass(item, attempt) }
+    };
+    let upstream = Upstream::observation("numbers", &source.handle());
+    let one =
+        stage("one", scripted(&seen, stops_at_the_rebuild)).from(upstream).retries(0).store(store.clone());
+    let pipeline = Pipeline::builder("lag").stage(one).start().await.unwrap();
+    assert_eq!(pipeline.ended().await.state, PipelineState::Failed);
     let upstream = Upstream::observation("numbers", &source.handle());
     let one = stage("one", scripted(&seen, pass)).from(upstream).store(store.clone());
     let pipeline = Pipeline::builder("lag").stage(one).start().await.unwrap();
-    has_committed(&pipeline, "one", 5).await;
+    has_committed(&pipeline, "one", 4).await;
     let expected = [
         Item::Lagged { missed: 1 },
+        Item::Rebuilt { generation: 2 },
         Item::Rebuilt { generation: 2 },
         Item::Event(7),
         Item::Event(8),
