@@ -1,5 +1,6 @@
 //! The steps that are more than one fixed command.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -152,33 +153,39 @@ pub(crate) fn features() -> Result<Verdict, String> {
 
 /// A workspace build gives every package the features that any other asks for; these commands do not.
 ///
-/// An application's own features are switched alone too, but beside all features of the other packages: on the
-/// dependencies that the clippy step has checked. By itself, without them, it is built for the demonstration.
+/// An application's own features are switched alone too, but on the dependencies that the clippy step has checked:
+/// beside all features of the other packages but those that the feature itself has to switch on. By itself, without
+/// them, an application is built for the demonstration.
 fn feature_checks(packages: &[Package]) -> Vec<String> {
+    let members = || packages.iter().filter(|package| package.is_member && package.name != LEFT_OUT);
     let mut lines = Vec::new();
-    let members = || packages.iter().filter(|package| package.is_member);
-    for package in members() {
-        let name = &package.name;
-        let (selects, prefix) = if package.is_published {
-            (format!("--package {name}"), String::new())
-        } else {
-            let others = members().filter(|other| other.name != *name);
-            let others = others
-                .flat_map(|other| other.features.iter().map(|feature| format!("{}/{feature},", other.name)));
-            (
-                format!("--workspace --exclude watchkeeper-chain-bitcoin --bin {name} --example counter"),
-                others.chain([format!("{name}/")]).collect(),
-            )
-        };
-        let line =
-            |features: &str| format!("cargo clippy {selects} --no-default-features{features} -- -D warnings");
-        if package.is_published {
+    for Package { name, features, is_published, .. } in members() {
+        if *is_published {
+            let line = |features: &str| {
+                format!("cargo clippy --package {name} --no-default-features{features} -- -D warnings")
+            };
             lines.push(line(""));
+            lines.extend(features.keys().map(|feature| line(&format!(" --features {feature}"))));
+            continue;
         }
-        lines.extend(package.features.iter().map(|feature| line(&format!(" --features {prefix}{feature}"))));
+        let of_others = members()
+            .filter(|other| other.name != *name)
+            .flat_map(|other| other.features.keys().map(move |feature| format!("{}/{feature}", other.name)));
+        let of_others: Vec<String> = of_others.collect();
+        lines.extend(features.iter().map(|(feature, on)| {
+            let others = of_others.iter().filter(|other| !on.contains(other));
+            let others: String = others.map(|other| format!("{other},")).collect();
+            format!(
+                "cargo clippy --workspace --exclude {LEFT_OUT} --bin {name} --example counter \
+                 --no-default-features --features {others}{name}/{feature} -- -D warnings"
+            )
+        }));
     }
     lines
 }
+
+/// The package that has a step of its own.
+const LEFT_OUT: &str = "watchkeeper-chain-bitcoin";
 
 /// Where the libraries build beside Linux. To check needs no linker of theirs.
 const PLATFORMS: &[&str] = &["x86_64-pc-windows-gnu", "aarch64-apple-darwin"];
@@ -499,7 +506,7 @@ mod tests {
             name: name.to_owned(),
             version: "1.0.0".to_owned(),
             rust_version: rust_version.map(str::to_owned),
-            features: Vec::new(),
+            features: BTreeMap::new(),
             is_member: true,
             is_published: true,
             roots: Vec::new(),
@@ -606,9 +613,17 @@ mod tests {
     #[test]
     fn published_packages_and_features_are_checked_one_by_one() {
         let core = package("core", None);
+        let features = |all: &[(&str, &[&str])]| {
+            let owned = |(name, on): &(&str, &[&str])| {
+                ((*name).to_owned(), on.iter().map(|&on| on.to_owned()).collect())
+            };
+            all.iter().map(owned).collect()
+        };
         let with_features =
-            Package { features: ["default", "json"].map(str::to_owned).to_vec(), ..package("with", None) };
-        let app = Package { features: vec!["k8s".to_owned()], is_published: false, ..package("app", None) };
+            Package { features: features(&[("default", &[]), ("json", &[])]), ..package("with", None) };
+        let app_features = features(&[("k8s", &["with/json"]), ("log", &[])]);
+        let app = Package { features: app_features, is_published: false, ..package("app", None) };
+        let left_out = Package { features: features(&[("own", &[])]), ..package(LEFT_OUT, None) };
         let tool = Package { is_published: false, ..package("tool", None) };
         let foreign = Package { is_member: false, ..package("serde", None) };
         let expected = [
@@ -617,9 +632,11 @@ mod tests {
             "cargo clippy --package with --no-default-features --features default -- -D warnings",
             "cargo clippy --package with --no-default-features --features json -- -D warnings",
             "cargo clippy --workspace --exclude watchkeeper-chain-bitcoin --bin app --example counter \
-             --no-default-features --features with/default,with/json,app/k8s -- -D warnings",
+             --no-default-features --features with/default,app/k8s -- -D warnings",
+            "cargo clippy --workspace --exclude watchkeeper-chain-bitcoin --bin app --example counter \
+             --no-default-features --features with/default,with/json,app/log -- -D warnings",
         ];
-        assert_eq!(feature_checks(&[core, with_features, app, tool, foreign]), expected);
+        assert_eq!(feature_checks(&[core, with_features, app, tool, left_out, foreign]), expected);
     }
 
     /// Two steps asked for fewer features, and each built all dependencies a second time.

@@ -1,5 +1,7 @@
 //! What cargo says about the workspace and the packages it is built from.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::shell;
@@ -11,7 +13,8 @@ pub(crate) struct Package {
     pub(crate) version: String,
     /// The oldest Rust it declares to build with.
     pub(crate) rust_version: Option<String>,
-    pub(crate) features: Vec<String>,
+    /// Each feature, with what it switches on.
+    pub(crate) features: BTreeMap<String, Vec<String>>,
     /// Whether it is of this workspace.
     pub(crate) is_member: bool,
     /// Whether others may depend on it.
@@ -73,7 +76,7 @@ fn parse_metadata(json: &str) -> Result<Vec<Package>, String> {
                 rust_version: text("rust_version"),
                 features: package["features"]
                     .as_object()
-                    .map(|all| all.keys().cloned().collect())
+                    .map(|all| all.iter().map(|(feature, on)| (feature.clone(), texts(on))).collect())
                     .unwrap_or_default(),
                 is_member: members.contains(&package["id"]),
                 // `publish = false` is an empty list of registries, no statement is null.
@@ -88,6 +91,11 @@ fn parse_metadata(json: &str) -> Result<Vec<Package>, String> {
             })
         })
         .collect()
+}
+
+fn texts(array: &Value) -> Vec<String> {
+    let all = array.as_array().map(Vec::as_slice).unwrap_or_default();
+    all.iter().filter_map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
 fn root_files(targets: &Value, workspace: &str) -> Vec<String> {
@@ -150,19 +158,27 @@ mod tests {
                 {"id": "registry+https://x#serde@1.0.0", "name": "serde", "version": "1.0.0",
                  "rust_version": "1.56", "features": {}, "publish": null}
             ]}"#;
-        let package =
-            |name: &str, version: &str, rust: Option<&str>, features: &[&str], member, published| Package {
-                name: name.to_owned(),
-                version: version.to_owned(),
-                rust_version: rust.map(str::to_owned),
-                features: features.iter().map(|&feature| feature.to_owned()).collect(),
-                is_member: member,
-                is_published: published,
-                roots: Vec::new(),
-                folder: String::new(),
-                unstated: SHOWN.to_vec(),
-            };
-        let core = package("core", "0.1.0", Some("1.88"), &["default", "json"], true, true);
+        let package = |name: &str,
+                       version: &str,
+                       rust: Option<&str>,
+                       features: &[(&str, &[&str])],
+                       member,
+                       published| Package {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            rust_version: rust.map(str::to_owned),
+            features: features
+                .iter()
+                .map(|(feature, on)| ((*feature).to_owned(), on.iter().map(|&on| on.to_owned()).collect()))
+                .collect(),
+            is_member: member,
+            is_published: published,
+            roots: Vec::new(),
+            folder: String::new(),
+            unstated: SHOWN.to_vec(),
+        };
+        let core =
+            package("core", "0.1.0", Some("1.88"), &[("default", &[]), ("json", &["dep:serde"])], true, true);
         let expected = vec![
             Package { roots: vec!["src/lib.rs".to_owned()], ..core },
             Package {
