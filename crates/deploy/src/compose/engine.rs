@@ -1,7 +1,7 @@
 //! The engine that runs containers.
 //!
-//! What it is asked is behind boxed futures of functions without type parameters: so a request, and the reading of its
-//! answer, is compiled once, in this crate, and not again for each application.
+//! Most of what it is asked is behind boxed futures of functions without type parameters: so a request, and the reading
+//! of a large answer, is compiled once, in this crate, and not again for each application.
 
 use std::collections::HashMap;
 use std::env;
@@ -60,7 +60,7 @@ async fn prune_images(docker: &Docker, app: &str) {
     }
 }
 
-/// The containers, of which those that run alone unless the options say otherwise.
+/// The containers; unless the options say otherwise, those that run.
 pub(super) fn containers(
     docker: &Docker,
     options: Option<ListContainersOptions>,

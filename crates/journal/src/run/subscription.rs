@@ -93,7 +93,8 @@ type Next<E> = Result<RunBatch<E>, RunRecvError>;
 ///
 /// It returns only what is recorded as durably as the journal's level promises. A cursor that it has returned is therefore
 /// valid after any crash. It behaves as a [`Subscription`](watchkeeper::subscription::Subscription), and reads one journal
-/// at its own pace: nothing is lost but what retention removes.
+/// at its own pace: nothing is lost but what retention removes. Where that has removed the end of a generation, `Rebuilt`
+/// comes first and `Lagged` after it, and a position between the two is valid here alone: a runtime may refuse it.
 pub struct RunSubscription<O: Observer, F> {
     reader: JournalReader,
     format: Arc<F>,
