@@ -61,13 +61,13 @@ impl<A: Application> RunningCluster<A> for ComposeCluster<A> {
             up.down().await?;
         }
         *project = None;
-        match engine::count(&self.docker, &self.name).await.map_err(|error| failed(step, error))? {
+        let label = format!("{CLUSTER_LABEL}={}", self.name);
+        match engine::count(&self.docker, label.clone()).await.map_err(|error| failed(step, error))? {
             [0, 0, 0] => Ok(()),
             [containers, networks, volumes] => {
                 let left = format!(
-                    "{containers} containers, {networks} networks and {volumes} volumes labelled {CLUSTER_LABEL}={} \
-                     are left: remove them by hand",
-                    self.name
+                    "{containers} containers, {networks} networks and {volumes} volumes labelled {label} are left: \
+                     remove them by hand"
                 );
                 Err(failed(step, left))
             }

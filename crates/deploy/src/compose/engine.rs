@@ -18,7 +18,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use watchkeeper_scenario::DeployError;
 
-use super::{CLUSTER_LABEL, unavailable};
+use super::unavailable;
 
 /// What the engine will answer.
 type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
@@ -83,11 +83,10 @@ pub(super) fn events(
     docker.events(Some(options)).boxed()
 }
 
-/// How many containers, networks and volumes carry the cluster's label.
-pub(super) fn count<'a>(docker: &'a Docker, cluster: &'a str) -> Answer<'a, [usize; 3]> {
+/// How many containers, networks and volumes carry this label, `NAME=VALUE`.
+pub(super) fn count(docker: &Docker, label: String) -> Answer<'_, [usize; 3]> {
     let count = async move {
-        let filters =
-            || Some(HashMap::from([("label".to_owned(), vec![format!("{CLUSTER_LABEL}={cluster}")])]));
+        let filters = || Some(HashMap::from([("label".to_owned(), vec![label.clone()])]));
         let containers =
             ListContainersOptions { all: true, filters: filters(), ..ListContainersOptions::default() };
         let containers = docker.list_containers(Some(containers)).await?;
