@@ -1,6 +1,5 @@
 //! The steps that are more than one fixed command.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -173,11 +172,12 @@ fn feature_checks(packages: &[Package]) -> Vec<String> {
             .flat_map(|other| other.features.keys().map(move |feature| format!("{}/{feature}", other.name)));
         let of_others: Vec<String> = of_others.collect();
         lines.extend(features.iter().map(|(feature, on)| {
+            let own = format!("{name}/{feature}");
             let others = of_others.iter().filter(|other| !on.contains(other));
-            let others: String = others.map(|other| format!("{other},")).collect();
+            let features = others.chain([&own]).map(String::as_str).collect::<Vec<_>>().join(",");
             format!(
                 "cargo clippy --workspace --exclude {LEFT_OUT} --bin {name} --example counter \
-                 --no-default-features --features {others}{name}/{feature} -- -D warnings"
+                 --no-default-features --features {features} -- -D warnings"
             )
         }));
     }
@@ -494,6 +494,8 @@ pub(crate) fn bitcoin() -> Result<Verdict, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::steps::{STEPS, Work};
 
