@@ -195,7 +195,7 @@ async fn of_an_earlier_process_it_starts_with_the_exact_count_and_the_rebuild() 
                     read.push((missed, resume.generation(), resume.seq()));
                 }
                 Some(Err(RecvError::Rebuilt { generation })) => {
-                    read.push((0, generation, batches.cursor().seq()))
+                    read.push((0, generation, batches.cursor().seq()));
                 }
                 Some(Ok(_)) => {}
                 other => break assert_eq!(other, None),
